@@ -1,0 +1,293 @@
+/**
+ * How a key or a value becomes bytes and back.
+ *
+ * The functions of a serde are plain: they answer at once, or throw, or answer an `Effect`. A consumer can therefore
+ * decode a whole chunk in one loop, and only a serde that really is effectful pays for being so.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as ParseResult from "effect/ParseResult"
+import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import * as Predicate from "effect/Predicate"
+import type * as Schema from "effect/Schema"
+import type { RecordHeaders } from "./RecordHeaders.ts"
+
+/**
+ * @since 0.1.0
+ * @category symbols
+ */
+export const TypeId = "~@coffeebuddy/kafka/Serde"
+
+/**
+ * @since 0.1.0
+ * @category symbols
+ */
+export type TypeId = typeof TypeId
+
+/**
+ * What a serde may look at beside the bytes. Valid during the call only: a consumer uses one for a whole chunk.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SerdeContext {
+  /** The physical name of the topic. */
+  readonly topic: string
+  readonly part: "key" | "value"
+  readonly headers: RecordHeaders
+}
+
+/**
+ * Values of type `A` as bytes. `null` stands for Kafka's null: an absent key, a tombstone.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Serde<in out A, out R = never> extends Pipeable {
+  readonly [TypeId]: TypeId
+  /** Throws, or fails, where the value can't be written. */
+  readonly serialize: (
+    value: A,
+    context: SerdeContext
+  ) => Uint8Array | null | Effect.Effect<Uint8Array | null, unknown, R>
+  /** Throws, or fails, where the bytes are not a value of this type. */
+  readonly deserialize: (
+    bytes: Uint8Array | null,
+    context: SerdeContext
+  ) => A | Effect.Effect<A, unknown, R>
+}
+
+/**
+ * The type of the values of a serde.
+ *
+ * @since 0.1.0
+ * @category types
+ */
+export type Type<S> = S extends Serde<infer A, infer _R> ? A : never
+
+const Proto = {
+  [TypeId]: TypeId as TypeId,
+  pipe() {
+    return pipeArguments(this, arguments)
+  }
+}
+
+/**
+ * A serde from two functions. They may answer at once, throw, or answer an `Effect`.
+ *
+ * @example
+ * ```ts
+ * import { Serde } from "@coffeebuddy/kafka"
+ *
+ * const flag = Serde.make<boolean>({
+ *   serialize: (value) => Uint8Array.of(value ? 1 : 0),
+ *   deserialize: (bytes) => {
+ *     if (bytes?.length !== 1) throw new Error("a flag is one byte")
+ *     return bytes[0] === 1
+ *   }
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = <A, R = never>(options: {
+  readonly serialize: (
+    value: A,
+    context: SerdeContext
+  ) => Uint8Array | null | Effect.Effect<Uint8Array | null, unknown, R>
+  readonly deserialize: (bytes: Uint8Array | null, context: SerdeContext) => A | Effect.Effect<A, unknown, R>
+}): Serde<A, R> =>
+  Object.assign(Object.create(Proto), { serialize: options.serialize, deserialize: options.deserialize })
+
+/**
+ * @since 0.1.0
+ * @category guards
+ */
+export const isSerde = (u: unknown): u is Serde<unknown, unknown> => Predicate.hasProperty(u, TypeId)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// bytes
+// ---------------------------------------------------------------------------------------------------------------------
+
+const present = (bytes: Uint8Array | null): Uint8Array => {
+  if (bytes === null) throw new TypeError("it is null: use Serde.nullable where null is meant to occur")
+  return bytes
+}
+
+const asBuffer = (bytes: Uint8Array): Buffer =>
+  Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+
+/** Strict UTF-8, at the price of the lenient one: only a text with U+FFFD in it is looked at twice. */
+const fromUtf8 = (bytes: Uint8Array): string => {
+  const text = asBuffer(bytes).toString("utf8")
+  return text.includes("\uFFFD") ? strictUtf8.decode(bytes) : text
+}
+
+const lengthOf = (bytes: Uint8Array | null, length: number): Buffer => {
+  const buffer = asBuffer(present(bytes))
+  if (buffer.length !== length) throw new RangeError(`expected ${length} bytes, found ${buffer.length}`)
+  return buffer
+}
+
+/**
+ * Bytes as they are. What is read may be a view into a larger buffer: copy what is kept for long.
+ *
+ * @since 0.1.0
+ * @category serdes
+ */
+export const bytes: Serde<Uint8Array> = make({ serialize: present, deserialize: present })
+
+/**
+ * Text as UTF-8, as Java's `StringSerializer` writes it. Bytes that are not UTF-8 are refused.
+ *
+ * @since 0.1.0
+ * @category serdes
+ */
+export const string: Serde<string> = make({
+  serialize: (value) => {
+    if (typeof value !== "string") {
+      throw new TypeError(`expected a string, found ${value === null ? "null" : typeof value}`)
+    }
+    return Buffer.from(value, "utf8")
+  },
+  deserialize: (bytes) => fromUtf8(present(bytes))
+})
+
+/**
+ * A signed 32-bit integer, big-endian, as Java's `IntegerSerializer` writes it.
+ *
+ * @since 0.1.0
+ * @category serdes
+ */
+export const int32: Serde<number> = make({
+  serialize: (value) => {
+    if (!Number.isInteger(value)) throw new RangeError(`${value} is no integer`)
+    const buffer = Buffer.allocUnsafe(4)
+    buffer.writeInt32BE(value)
+    return buffer
+  },
+  deserialize: (bytes) => lengthOf(bytes, 4).readInt32BE()
+})
+
+/**
+ * A signed 64-bit integer, big-endian, as Java's `LongSerializer` writes it.
+ *
+ * @since 0.1.0
+ * @category serdes
+ */
+export const int64: Serde<bigint> = make({
+  serialize: (value) => {
+    const buffer = Buffer.allocUnsafe(8)
+    buffer.writeBigInt64BE(value)
+    return buffer
+  },
+  deserialize: (bytes) => lengthOf(bytes, 8).readBigInt64BE()
+})
+
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
+const checkUuid = (text: string): string => {
+  if (!uuidPattern.test(text)) throw new TypeError(`"${text.slice(0, 64)}" is no UUID`)
+  return text
+}
+
+/**
+ * A UUID as text, as Java's `UUIDSerializer` writes it.
+ *
+ * @since 0.1.0
+ * @category serdes
+ */
+export const uuid: Serde<string> = make({
+  serialize: (value) => Buffer.from(checkUuid(value), "latin1"),
+  deserialize: (bytes) => checkUuid(fromUtf8(present(bytes)))
+})
+
+/**
+ * `null` as Kafka's null, anything else as the given serde has it: keys that may be absent, values that may be
+ * tombstones.
+ *
+ * @example
+ * ```ts
+ * import { Serde, Topic } from "@coffeebuddy/kafka"
+ *
+ * // a compacted topic: a null value deletes the key
+ * const Baristas = Topic.make("baristas", { key: Serde.string, value: Serde.nullable(Serde.string) })
+ * ```
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const nullable = <A, R>(self: Serde<A, R>): Serde<A | null, R> =>
+  make<A | null, R>({
+    serialize: (value, context) => value === null ? null : self.serialize(value, context),
+    deserialize: (bytes, context) => bytes === null ? null : self.deserialize(bytes, context)
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// schemas
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The value, or what to throw, or the effect: a parser answers an `Either` whenever it needs no effect. */
+const settle = <A, R>(
+  result: Effect.Effect<A, ParseResult.ParseIssue, R>
+): A | Effect.Effect<A, unknown, R> => {
+  if (Either.isEither(result)) {
+    if (Either.isRight(result)) return result.right as A
+    throw ParseResult.parseError(result.left as ParseResult.ParseIssue)
+  }
+  return Effect.mapError(result, ParseResult.parseError)
+}
+
+/**
+ * Values of a schema whose encoded side is bytes. The schema is compiled once, here.
+ *
+ * @since 0.1.0
+ * @category serdes
+ */
+export const schema = <A, R>(schema: Schema.Schema<A, Uint8Array, R>): Serde<A, R> => {
+  const decode = ParseResult.decodeUnknown(schema)
+  const encode = ParseResult.encode(schema)
+  return make<A, R>({
+    serialize: (value) => settle(encode(value)),
+    deserialize: (bytes) => settle(decode(present(bytes)))
+  })
+}
+
+/**
+ * JSON of the encoded side of a schema, as UTF-8. The schema is compiled once, here.
+ *
+ * @example
+ * ```ts
+ * import { Serde, Topic } from "@coffeebuddy/kafka"
+ * import { Schema } from "effect"
+ *
+ * const Order = Schema.Struct({ id: Schema.String, cups: Schema.Int, at: Schema.Date })
+ * const Orders = Topic.make("orders", { key: Serde.string, value: Serde.json(Order) })
+ * ```
+ *
+ * @since 0.1.0
+ * @category serdes
+ */
+export const json = <A, I, R>(schema: Schema.Schema<A, I, R>): Serde<A, R> => {
+  const decode = ParseResult.decodeUnknown(schema)
+  const encode = ParseResult.encode(schema)
+  const toBytes = (encoded: unknown): Uint8Array => {
+    const text = JSON.stringify(encoded)
+    if (text === undefined) throw new TypeError("its encoded side has no JSON form")
+    return Buffer.from(text, "utf8")
+  }
+  return make<A, R>({
+    serialize: (value) => {
+      const encoded = settle(encode(value))
+      return Effect.isEffect(encoded)
+        ? Effect.flatMap(encoded as Effect.Effect<I, unknown, R>, (one) => Effect.try(() => toBytes(one)))
+        : toBytes(encoded)
+    },
+    deserialize: (bytes) => settle(decode(JSON.parse(fromUtf8(present(bytes)))))
+  })
+}

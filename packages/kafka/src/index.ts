@@ -1,0 +1,14 @@
+/**
+ * Kafka for Effect.
+ *
+ * @since 0.1.0
+ */
+export * as ConsumerRecord from "./ConsumerRecord.ts"
+export * as KafkaClient from "./KafkaClient.ts"
+export * as KafkaError from "./KafkaError.ts"
+export * as KafkaEvent from "./KafkaEvent.ts"
+export * as ProducerRecord from "./ProducerRecord.ts"
+export * as RecordHeaders from "./RecordHeaders.ts"
+export * as Serde from "./Serde.ts"
+export * as Topic from "./Topic.ts"
+export * as TopicPartition from "./TopicPartition.ts"
