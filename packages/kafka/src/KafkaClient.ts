@@ -234,7 +234,10 @@ export interface GroupMetadata {
  */
 export interface ConsumerSession {
   readonly capabilities: Capabilities
-  /** Joins the group, or changes what is read. Ends when the driver has taken it up, before the assignment comes. */
+  /**
+   * Joins the group, or changes what is read. Ends when the driver has taken it up, before the assignment comes.
+   * An empty set of topics leaves the group (after `onRevoked`), and a later call joins again.
+   */
   readonly subscribe: (
     subscription: Subscription
   ) => Effect.Effect<void, ClientError | ConsumerError | UnknownTopicError | UnsupportedFeatureError>

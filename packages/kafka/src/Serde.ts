@@ -8,6 +8,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
@@ -40,6 +41,20 @@ export interface SerdeContext {
 }
 
 /**
+ * An answer that needs an effect first. A class of its own, because a value may be something that Effect also takes for
+ * an effect: an `Option`, an `Either`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Pending<out A, out R = never> {
+  readonly effect: Effect.Effect<A, unknown, R>
+  constructor(effect: Effect.Effect<A, unknown, R>) {
+    this.effect = effect
+  }
+}
+
+/**
  * Values of type `A` as bytes. `null` stands for Kafka's null: an absent key, a tombstone.
  *
  * @since 0.1.0
@@ -47,16 +62,10 @@ export interface SerdeContext {
  */
 export interface Serde<in out A, out R = never> extends Pipeable {
   readonly [TypeId]: TypeId
-  /** Throws, or fails, where the value can't be written. */
-  readonly serialize: (
-    value: A,
-    context: SerdeContext
-  ) => Uint8Array | null | Effect.Effect<Uint8Array | null, unknown, R>
-  /** Throws, or fails, where the bytes are not a value of this type. */
-  readonly deserialize: (
-    bytes: Uint8Array | null,
-    context: SerdeContext
-  ) => A | Effect.Effect<A, unknown, R>
+  /** Throws, or its effect fails, where the value can't be written. */
+  readonly serialize: (value: A, context: SerdeContext) => Uint8Array | null | Pending<Uint8Array | null, R>
+  /** Throws, or its effect fails, where the bytes are not a value of this type. */
+  readonly deserialize: (bytes: Uint8Array | null, context: SerdeContext) => A | Pending<A, R>
 }
 
 /**
@@ -72,6 +81,21 @@ const Proto = {
   pipe() {
     return pipeArguments(this, arguments)
   }
+}
+
+const fromFunctions = <A, R>(
+  serialize: Serde<A, R>["serialize"],
+  deserialize: Serde<A, R>["deserialize"]
+): Serde<A, R> => Object.assign(Object.create(Proto), { serialize, deserialize })
+
+/** What a function of {@link make} answered: an `Either` is settled at once, an `Option` is a value. */
+const answered = <A, R>(answer: A | Effect.Effect<A, unknown, R>): A | Pending<A, R> => {
+  if (!Effect.isEffect(answer) || Option.isOption(answer)) return answer as A
+  if (Either.isEither(answer)) {
+    if (Either.isRight(answer)) return answer.right as A
+    throw answer.left
+  }
+  return new Pending(answer as Effect.Effect<A, unknown, R>)
 }
 
 /**
@@ -100,7 +124,10 @@ export const make = <A, R = never>(options: {
   ) => Uint8Array | null | Effect.Effect<Uint8Array | null, unknown, R>
   readonly deserialize: (bytes: Uint8Array | null, context: SerdeContext) => A | Effect.Effect<A, unknown, R>
 }): Serde<A, R> =>
-  Object.assign(Object.create(Proto), { serialize: options.serialize, deserialize: options.deserialize })
+  fromFunctions<A, R>(
+    (value, context) => answered(options.serialize(value, context)),
+    (bytes, context) => answered(options.deserialize(bytes, context))
+  )
 
 /**
  * @since 0.1.0
@@ -140,7 +167,7 @@ const lengthOf = (bytes: Uint8Array | null, length: number): Buffer => {
  * @since 0.1.0
  * @category serdes
  */
-export const bytes: Serde<Uint8Array> = make({ serialize: present, deserialize: present })
+export const bytes: Serde<Uint8Array> = fromFunctions(present, present)
 
 /**
  * Text as UTF-8, as Java's `StringSerializer` writes it. Bytes that are not UTF-8 are refused.
@@ -148,15 +175,15 @@ export const bytes: Serde<Uint8Array> = make({ serialize: present, deserialize: 
  * @since 0.1.0
  * @category serdes
  */
-export const string: Serde<string> = make({
-  serialize: (value) => {
+export const string: Serde<string> = fromFunctions(
+  (value) => {
     if (typeof value !== "string") {
       throw new TypeError(`expected a string, found ${value === null ? "null" : typeof value}`)
     }
     return Buffer.from(value, "utf8")
   },
-  deserialize: (bytes) => fromUtf8(present(bytes))
-})
+  (bytes) => fromUtf8(present(bytes))
+)
 
 /**
  * A signed 32-bit integer, big-endian, as Java's `IntegerSerializer` writes it.
@@ -164,15 +191,15 @@ export const string: Serde<string> = make({
  * @since 0.1.0
  * @category serdes
  */
-export const int32: Serde<number> = make({
-  serialize: (value) => {
+export const int32: Serde<number> = fromFunctions(
+  (value) => {
     if (!Number.isInteger(value)) throw new RangeError(`${value} is no integer`)
     const buffer = Buffer.allocUnsafe(4)
     buffer.writeInt32BE(value)
     return buffer
   },
-  deserialize: (bytes) => lengthOf(bytes, 4).readInt32BE()
-})
+  (bytes) => lengthOf(bytes, 4).readInt32BE()
+)
 
 /**
  * A signed 64-bit integer, big-endian, as Java's `LongSerializer` writes it.
@@ -180,14 +207,14 @@ export const int32: Serde<number> = make({
  * @since 0.1.0
  * @category serdes
  */
-export const int64: Serde<bigint> = make({
-  serialize: (value) => {
+export const int64: Serde<bigint> = fromFunctions(
+  (value) => {
     const buffer = Buffer.allocUnsafe(8)
     buffer.writeBigInt64BE(value)
     return buffer
   },
-  deserialize: (bytes) => lengthOf(bytes, 8).readBigInt64BE()
-})
+  (bytes) => lengthOf(bytes, 8).readBigInt64BE()
+)
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
@@ -202,10 +229,10 @@ const checkUuid = (text: string): string => {
  * @since 0.1.0
  * @category serdes
  */
-export const uuid: Serde<string> = make({
-  serialize: (value) => Buffer.from(checkUuid(value), "latin1"),
-  deserialize: (bytes) => checkUuid(fromUtf8(present(bytes)))
-})
+export const uuid: Serde<string> = fromFunctions(
+  (value) => Buffer.from(checkUuid(value), "latin1"),
+  (bytes) => checkUuid(fromUtf8(present(bytes)))
+)
 
 /**
  * `null` as Kafka's null, anything else as the given serde has it: keys that may be absent, values that may be
@@ -223,24 +250,22 @@ export const uuid: Serde<string> = make({
  * @category combinators
  */
 export const nullable = <A, R>(self: Serde<A, R>): Serde<A | null, R> =>
-  make<A | null, R>({
-    serialize: (value, context) => value === null ? null : self.serialize(value, context),
-    deserialize: (bytes, context) => bytes === null ? null : self.deserialize(bytes, context)
-  })
+  fromFunctions<A | null, R>(
+    (value, context) => value === null ? null : self.serialize(value, context),
+    (bytes, context) => bytes === null ? null : self.deserialize(bytes, context)
+  )
 
 // ---------------------------------------------------------------------------------------------------------------------
 // schemas
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** The value, or what to throw, or the effect: a parser answers an `Either` whenever it needs no effect. */
-const settle = <A, R>(
-  result: Effect.Effect<A, ParseResult.ParseIssue, R>
-): A | Effect.Effect<A, unknown, R> => {
+const settle = <A, R>(result: Effect.Effect<A, ParseResult.ParseIssue, R>): A | Pending<A, R> => {
   if (Either.isEither(result)) {
     if (Either.isRight(result)) return result.right as A
     throw ParseResult.parseError(result.left as ParseResult.ParseIssue)
   }
-  return Effect.mapError(result, ParseResult.parseError)
+  return new Pending(Effect.mapError(result, ParseResult.parseError))
 }
 
 /**
@@ -252,10 +277,10 @@ const settle = <A, R>(
 export const schema = <A, R>(schema: Schema.Schema<A, Uint8Array, R>): Serde<A, R> => {
   const decode = ParseResult.decodeUnknown(schema)
   const encode = ParseResult.encode(schema)
-  return make<A, R>({
-    serialize: (value) => settle(encode(value)),
-    deserialize: (bytes) => settle(decode(present(bytes)))
-  })
+  return fromFunctions<A, R>(
+    (value) => settle(encode(value)),
+    (bytes) => settle(decode(present(bytes)))
+  )
 }
 
 /**
@@ -281,13 +306,13 @@ export const json = <A, I, R>(schema: Schema.Schema<A, I, R>): Serde<A, R> => {
     if (text === undefined) throw new TypeError("its encoded side has no JSON form")
     return Buffer.from(text, "utf8")
   }
-  return make<A, R>({
-    serialize: (value) => {
+  return fromFunctions<A, R>(
+    (value) => {
       const encoded = settle(encode(value))
-      return Effect.isEffect(encoded)
-        ? Effect.flatMap(encoded as Effect.Effect<I, unknown, R>, (one) => Effect.try(() => toBytes(one)))
+      return encoded instanceof Pending
+        ? new Pending(Effect.flatMap(encoded.effect, (one) => Effect.try(() => toBytes(one))))
         : toBytes(encoded)
     },
-    deserialize: (bytes) => settle(decode(JSON.parse(fromUtf8(present(bytes)))))
-  })
+    (bytes) => settle(decode(JSON.parse(fromUtf8(present(bytes)))))
+  )
 }
