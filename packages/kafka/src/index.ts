@@ -5,6 +5,7 @@
  */
 export * as ConsumerRecord from "./ConsumerRecord.ts"
 export * as KafkaClient from "./KafkaClient.ts"
+export * as KafkaConfig from "./KafkaConfig.ts"
 export * as KafkaError from "./KafkaError.ts"
 export * as KafkaEvent from "./KafkaEvent.ts"
 export * as ProducerRecord from "./ProducerRecord.ts"
