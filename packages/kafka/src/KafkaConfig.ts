@@ -5,7 +5,7 @@
  */
 import * as Arr from "effect/Array"
 import * as Config from "effect/Config"
-import * as ConfigError from "effect/ConfigError"
+import type * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,9 +14,11 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { parseBrokers } from "./engine/brokers.ts"
-import { type FileOrValue, readSource } from "./engine/secretSource.ts"
+import { ConfigProblems, type SettingNames } from "./engine/configProblems.ts"
+import * as environment from "./engine/environment.ts"
+import { tlsProblem } from "./engine/tls.ts"
+import { prefixProblem } from "./engine/topicPrefix.ts"
 import { KafkaAuthenticationError } from "./KafkaError.ts"
-import * as Topic from "./Topic.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // models
@@ -274,29 +276,7 @@ export const sasl = (
 // checking
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Everything that is wrong, gathered, so that it is said all at once. */
-class Problems {
-  private readonly found: Array<ConfigError.ConfigError> = []
-
-  add(path: ReadonlyArray<string>, message: string): undefined {
-    this.found.push(ConfigError.InvalidData([...path], message))
-    return undefined
-  }
-  missing(path: ReadonlyArray<string>, message: string): undefined {
-    this.found.push(ConfigError.MissingData([...path], message))
-    return undefined
-  }
-  orElse<A>(value: () => A): Either.Either<A, ConfigError.ConfigError> {
-    return Arr.isNonEmptyArray(this.found)
-      ? Either.left(this.found.reduce((left, right) => ConfigError.And(left, right)))
-      : Either.right(value())
-  }
-}
-
-/** What each setting is called where it was given. */
-type Names = { readonly [K in keyof Options]-?: ReadonlyArray<string> }
-
-const optionNames: Names = {
+const optionNames: SettingNames = {
   brokers: ["brokers"],
   clientId: ["clientId"],
   topicPrefix: ["topicPrefix"],
@@ -305,14 +285,11 @@ const optionNames: Names = {
   requestTimeout: ["requestTimeout"]
 }
 
-/** Leaves room for a dot and a slug within Kafka's 249. */
-const prefixLimit = 200
-
 const checkDuration = (
   input: Duration.DurationInput | undefined,
   otherwise: Duration.Duration,
   path: ReadonlyArray<string>,
-  problems: Problems
+  problems: ConfigProblems
 ): Duration.Duration => {
   if (input === undefined) return otherwise
   const duration = Duration.decodeUnknown(input)
@@ -330,27 +307,6 @@ const failed = (mechanism: string, reason: string) => (cause: unknown): KafkaAut
   cause instanceof KafkaAuthenticationError
     ? cause
     : new KafkaAuthenticationError({ operation: "credentials", mechanism, reason, cause })
-
-/** What is wrong with TLS settings, by the name of the setting. */
-const tlsProblem = (tls: Tls): readonly [name: keyof Tls, message: string] | undefined => {
-  if (tls.cert !== undefined && tls.key === undefined) {
-    return ["key", "a certificate needs its private key: it is missing"]
-  }
-  if (tls.key !== undefined && tls.cert === undefined) {
-    return ["cert", "a private key needs its certificate: it is missing"]
-  }
-  if (tls.passphrase !== undefined && tls.key === undefined) return ["key", "there is a passphrase, and no private key"]
-  for (const name of ["ca", "cert"] as const) {
-    const pem = tls[name]
-    if (pem !== undefined && !isPem(pem)) return [name, "expected certificates as PEM (-----BEGIN CERTIFICATE-----)"]
-  }
-  if (tls.key !== undefined && !isPem(Redacted.value(tls.key))) {
-    return ["key", "expected a private key as PEM (-----BEGIN PRIVATE KEY-----), found something else (redacted)"]
-  }
-  return undefined
-}
-
-const isPem = (text: string): boolean => text.includes("-----BEGIN ")
 
 const checkTls = (tls: Tls): Effect.Effect<Tls, KafkaAuthenticationError> => {
   const problem = tlsProblem(tls)
@@ -373,7 +329,7 @@ const checkCredentials =
       })
       : Effect.succeed(credentials)
 
-const checkSsl = (options: SslOptions, path: ReadonlyArray<string>, problems: Problems): Ssl => {
+const checkSsl = (options: SslOptions, path: ReadonlyArray<string>, problems: ConfigProblems): Ssl => {
   const tls = options.tls ?? {}
   if (Effect.isEffect(tls)) {
     return {
@@ -386,23 +342,51 @@ const checkSsl = (options: SslOptions, path: ReadonlyArray<string>, problems: Pr
   return { _tag: "Ssl", tls: Effect.succeed(tls) }
 }
 
+const checkToken = (
+  token: Redacted.Redacted<string> | Effect.Effect<Redacted.Redacted<string>, unknown>,
+  path: ReadonlyArray<string>,
+  problems: ConfigProblems
+): SaslToken["token"] => {
+  if (Redacted.isRedacted(token)) {
+    if (Redacted.value(token) === "") problems.add([...path, "token"], "expected a token, found an empty one")
+    return Effect.succeed(token)
+  }
+  return Effect.mapError(token, failed("oauthbearer", "the token could not be obtained")).pipe(
+    Effect.filterOrFail(
+      (token) => Redacted.value(token) !== "",
+      () =>
+        new KafkaAuthenticationError({
+          operation: "credentials",
+          mechanism: "oauthbearer",
+          reason: "the token is empty"
+        })
+    )
+  )
+}
+
+const mechanisms: ReadonlySet<string> = new Set(["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"])
+
 const checkSecurity = (
   options: SecurityOptions | undefined,
   path: ReadonlyArray<string>,
-  problems: Problems
+  problems: ConfigProblems
 ): Security => {
   if (options === undefined || options._tag === "Plaintext") return plaintext
   if (options._tag === "Ssl") return checkSsl(options, path, problems)
   const over = options.over._tag === "Ssl" ? checkSsl(options.over, [...path, "over"], problems) : plaintext
   const { mechanism } = options
+  if (!mechanisms.has(mechanism)) {
+    problems.add(
+      [...path, "mechanism"],
+      `expected one of ${[...mechanisms].join(", ")}, found ${JSON.stringify(mechanism)}`
+    )
+  }
   if (mechanism === "oauthbearer") {
     return {
       _tag: "Sasl",
       over,
       mechanism,
-      token: Redacted.isRedacted(options.token)
-        ? Effect.succeed(options.token)
-        : Effect.mapError(options.token, failed(mechanism, "the token could not be obtained"))
+      token: checkToken(options.token, path, problems)
     }
   }
   const { credentials } = options
@@ -424,28 +408,16 @@ const checkSecurity = (
   return { _tag: "Sasl", over, mechanism, credentials: Effect.succeed(credentials) }
 }
 
-const check = (options: Options, names: Names, problems: Problems): Service => {
+const check = (options: Options, names: SettingNames, problems: ConfigProblems): Service => {
   const brokers = parseBrokers(options.brokers)
   for (const message of brokers.problems) problems.add(names.brokers, message)
   if (options.clientId === "") problems.add(names.clientId, "expected a name, found an empty one")
-  const { topicPrefix } = options
-  if (topicPrefix !== undefined) {
-    if (!Topic.isValidName(topicPrefix) || topicPrefix.length > prefixLimit) {
-      problems.add(
-        names.topicPrefix,
-        `expected 1 to ${prefixLimit} of letters, digits, ".", "_" and "-", found ${JSON.stringify(topicPrefix)}`
-      )
-    } else if (topicPrefix.startsWith(".") || topicPrefix.endsWith(".")) {
-      problems.add(
-        names.topicPrefix,
-        `expected no "." at its ends, since one is put between prefix and slug, found ${JSON.stringify(topicPrefix)}`
-      )
-    }
-  }
+  const wrongPrefix = options.topicPrefix === undefined ? undefined : prefixProblem(options.topicPrefix)
+  if (wrongPrefix !== undefined) problems.add(names.topicPrefix, wrongPrefix)
   return {
     brokers: brokers.brokers as Service["brokers"],
     clientId: options.clientId ?? defaults.clientId,
-    topicPrefix,
+    topicPrefix: options.topicPrefix,
     security: checkSecurity(options.security, names.security, problems),
     connectionTimeout: checkDuration(
       options.connectionTimeout,
@@ -477,7 +449,7 @@ const check = (options: Options, names: Names, problems: Problems): Service => {
  * @category constructors
  */
 export const make = (options: Options): Either.Either<Service, ConfigError.ConfigError> => {
-  const problems = new Problems()
+  const problems = new ConfigProblems()
   const service = check(options, optionNames, problems)
   return problems.orElse(() => service)
 }
@@ -487,295 +459,20 @@ export const make = (options: Options): Either.Either<Service, ConfigError.Confi
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * The variables that {@link fromEnv} reads. One that is set to nothing counts as unset.
- *
- * Each of those in `orFile` may instead be given as a file, under its name with `_FILE` behind it, as secret stores
- * mount them. Such a file is read again at each (re)connect.
- *
- * @since 0.1.0
- * @category environment
- */
-export const variables = {
-  plain: [
-    "KAFKA_BOOTSTRAP_SERVERS",
-    "KAFKA_CLIENT_ID",
-    "KAFKA_TOPIC_PREFIX",
-    "KAFKA_SECURITY_PROTOCOL",
-    "KAFKA_SASL_MECHANISM",
-    "KAFKA_SSL_SERVER_NAME",
-    "KAFKA_SSL_REJECT_UNAUTHORIZED",
-    "KAFKA_CONNECTION_TIMEOUT",
-    "KAFKA_REQUEST_TIMEOUT"
-  ],
-  orFile: [
-    "KAFKA_SASL_USERNAME",
-    "KAFKA_SASL_PASSWORD",
-    "KAFKA_SASL_TOKEN",
-    "KAFKA_SSL_CA",
-    "KAFKA_SSL_CERT",
-    "KAFKA_SSL_KEY",
-    "KAFKA_SSL_KEY_PASSPHRASE"
-  ]
-} as const
-
-type Plain = (typeof variables.plain)[number]
-type OrFile = (typeof variables.orFile)[number]
-
-/** What of those is no secret, and may be shown. */
-const showable: ReadonlySet<OrFile> = new Set(["KAFKA_SASL_USERNAME", "KAFKA_SSL_CA", "KAFKA_SSL_CERT"])
-
-const environmentNames: Names = {
-  brokers: ["KAFKA_BOOTSTRAP_SERVERS"],
-  clientId: ["KAFKA_CLIENT_ID"],
-  topicPrefix: ["KAFKA_TOPIC_PREFIX"],
-  security: ["KAFKA_SECURITY_PROTOCOL"],
-  connectionTimeout: ["KAFKA_CONNECTION_TIMEOUT"],
-  requestTimeout: ["KAFKA_REQUEST_TIMEOUT"]
-}
-
-const protocols = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] as const
-const mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] as const
-
-interface Read {
-  readonly plain: Readonly<Record<Plain, string | undefined>>
-  readonly orFile: Readonly<Record<OrFile, FileOrValue>>
-}
-
-const present = (name: string): Config.Config<string | undefined> =>
-  Config.map(
-    Config.option(Config.string(name)),
-    Option.match({
-      onNone: () => undefined,
-      onSome: (text) => text.trim() === "" ? undefined : text.trim()
-    })
-  )
-
-const presentSecret = (name: string): Config.Config<Redacted.Redacted<string> | undefined> =>
-  Config.map(
-    Config.option(Config.redacted(name)),
-    Option.match({
-      onNone: () => undefined,
-      onSome: (secret) => Redacted.value(secret) === "" ? undefined : secret
-    })
-  )
-
-const read: Config.Config<Read> = Config.all({
-  plain: Config.all(Object.fromEntries(variables.plain.map((name) => [name, present(name)]))),
-  orFile: Config.all(Object.fromEntries(variables.orFile.map((name) => [
-    name,
-    Config.all({
-      name: Config.succeed(name),
-      showable: Config.succeed(showable.has(name)),
-      value: presentSecret(name),
-      file: presentSecret(`${name}_FILE`)
-    })
-  ])))
-}) as Config.Config<Read>
-
-const oneOf = <A extends string>(
-  name: Plain,
-  text: string,
-  allowed: ReadonlyArray<A>,
-  problems: Problems
-): A | undefined =>
-  allowed.find((one) => one === text.toUpperCase())
-    ?? problems.add([name], `expected one of ${allowed.join(", ")}, found ${JSON.stringify(text)}`)
-
-const durationOf = (text: string | undefined): Duration.DurationInput | undefined =>
-  text !== undefined && /^\d+$/.test(text) ? Number(text) : text as Duration.DurationInput | undefined
-
-const environmentSecurity = ({ orFile, plain }: Read, problems: Problems): SecurityOptions => {
-  const protocol = plain.KAFKA_SECURITY_PROTOCOL === undefined
-    ? "PLAINTEXT"
-    : oneOf("KAFKA_SECURITY_PROTOCOL", plain.KAFKA_SECURITY_PROTOCOL, protocols, problems)
-  const said = plain.KAFKA_SECURITY_PROTOCOL === undefined ? "PLAINTEXT, its default" : String(protocol)
-
-  // each is read now, so that what is wrong with it is said now
-  const texts = new Map<OrFile, string>()
-  const given = (name: OrFile): boolean => orFile[name].value !== undefined || orFile[name].file !== undefined
-  const nameOf = (name: OrFile): string => orFile[name].file === undefined ? name : `${name}_FILE`
-  for (const name of variables.orFile) {
-    if (!given(name)) continue
-    if (orFile[name].value !== undefined && orFile[name].file !== undefined) {
-      problems.add([name], `expected either ${name} or ${name}_FILE, found both`)
-      continue
-    }
-    Either.match(readSource(orFile[name]), {
-      onLeft: (message) => problems.add([nameOf(name)], message),
-      onRight: (text) => texts.set(name, text)
-    })
-  }
-
-  // what contradicts the protocol
-  const unwanted = (name: string, needs: string): void =>
-    problems.add([name], `is set, but KAFKA_SECURITY_PROTOCOL is ${said}: use ${needs}, or unset it`)
-  if (protocol === "PLAINTEXT" || protocol === "SSL") {
-    const needs = protocol === "SSL" ? "SASL_SSL" : "SASL_SSL or SASL_PLAINTEXT"
-    if (plain.KAFKA_SASL_MECHANISM !== undefined) unwanted("KAFKA_SASL_MECHANISM", needs)
-    for (const name of variables.orFile) {
-      if (name.startsWith("KAFKA_SASL") && given(name)) unwanted(nameOf(name), needs)
-    }
-  }
-  if (protocol === "PLAINTEXT" || protocol === "SASL_PLAINTEXT") {
-    const needs = protocol === "PLAINTEXT" ? "SSL or SASL_SSL" : "SASL_SSL"
-    for (const name of variables.plain) {
-      if (name.startsWith("KAFKA_SSL") && plain[name] !== undefined) unwanted(name, needs)
-    }
-    for (const name of variables.orFile) {
-      if (name.startsWith("KAFKA_SSL") && given(name)) unwanted(nameOf(name), needs)
-    }
-  }
-
-  const over = protocol === "SSL" || protocol === "SASL_SSL"
-    ? environmentSsl(orFile, plain, texts, problems)
-    : plaintext
-  if (protocol !== "SASL_PLAINTEXT" && protocol !== "SASL_SSL") return over
-  return environmentSasl(orFile, plain, over, protocol, problems)
-}
-
-const pem = (text: string): string => text.includes("\n") ? text : text.replaceAll("\\n", "\n")
-
-const environmentSsl = (
-  orFile: Read["orFile"],
-  plain: Read["plain"],
-  texts: ReadonlyMap<OrFile, string>,
-  problems: Problems
-): SslOptions => {
-  const { KAFKA_SSL_REJECT_UNAUTHORIZED: reject } = plain
-  const rejectUnauthorized = reject === undefined
-    || oneOf("KAFKA_SSL_REJECT_UNAUTHORIZED", reject, ["TRUE", "FALSE"], problems) !== "FALSE"
-  const tlsOf = (text: (name: OrFile) => string | undefined): Tls => {
-    const secret = (name: OrFile, change: (text: string) => string): Redacted.Redacted<string> | undefined => {
-      const found = text(name)
-      return found === undefined ? undefined : Redacted.make(change(found))
-    }
-    const certificates = (name: OrFile): string | undefined => {
-      const found = text(name)
-      return found === undefined ? undefined : pem(found)
-    }
-    return {
-      ca: certificates("KAFKA_SSL_CA"),
-      cert: certificates("KAFKA_SSL_CERT"),
-      key: secret("KAFKA_SSL_KEY", pem),
-      passphrase: secret("KAFKA_SSL_KEY_PASSPHRASE", (passphrase) => passphrase),
-      serverName: plain.KAFKA_SSL_SERVER_NAME,
-      rejectUnauthorized
-    }
-  }
-
-  const variable = { ca: "KAFKA_SSL_CA", cert: "KAFKA_SSL_CERT", key: "KAFKA_SSL_KEY" } as const
-  // what is set and could not be read has been said already
-  const unread = variables.orFile.some((name) => isSet(orFile[name]) && !texts.has(name))
-  const problem = unread ? undefined : tlsProblem(tlsOf((name) => texts.get(name)))
-  if (problem !== undefined) {
-    const name = variable[problem[0] as keyof typeof variable]
-    problems.add([orFile[name].file === undefined ? name : `${name}_FILE`], problem[1])
-  }
-
-  return ssl(Effect.gen(function*() {
-    const now = new Map<OrFile, string>()
-    for (const name of variables.orFile) {
-      if (name.startsWith("KAFKA_SSL") && isSet(orFile[name])) now.set(name, yield* readAgain(orFile[name], "ssl"))
-    }
-    return tlsOf((name) => now.get(name))
-  }))
-}
-
-const isSet = (source: FileOrValue): boolean => source.value !== undefined || source.file !== undefined
-
-const readAgain = (source: FileOrValue, mechanism: string): Effect.Effect<string, KafkaAuthenticationError> =>
-  Effect.suspend(() =>
-    Either.mapLeft(
-      readSource(source),
-      (message) =>
-        new KafkaAuthenticationError({ operation: "credentials", mechanism, reason: `${source.name}_FILE: ${message}` })
-    )
-  )
-
-const environmentSasl = (
-  orFile: Read["orFile"],
-  plain: Read["plain"],
-  over: Plaintext | SslOptions,
-  protocol: string,
-  problems: Problems
-): SecurityOptions => {
-  const { KAFKA_SASL_PASSWORD: password, KAFKA_SASL_TOKEN: token, KAFKA_SASL_USERNAME: username } = orFile
-  const mechanism = plain.KAFKA_SASL_MECHANISM === undefined
-    ? problems.add(
-      ["KAFKA_SASL_MECHANISM"],
-      `expected one of ${mechanisms.join(", ")}, since KAFKA_SECURITY_PROTOCOL is ${protocol}, and it is not set`
-    )
-    : oneOf("KAFKA_SASL_MECHANISM", plain.KAFKA_SASL_MECHANISM, mechanisms, problems)
-  if (mechanism === undefined) return over
-
-  const wanted = mechanism === "OAUTHBEARER" ? [token] : [username, password]
-  const unwanted = mechanism === "OAUTHBEARER" ? [username, password] : [token]
-  for (const source of wanted) {
-    if (!isSet(source)) {
-      problems.add(
-        [source.name],
-        `expected ${source.name} or ${source.name}_FILE, since KAFKA_SASL_MECHANISM is ${mechanism}, and neither is set`
-      )
-    }
-  }
-  for (const source of unwanted) {
-    if (isSet(source)) {
-      problems.add(
-        [source.file === undefined ? source.name : `${source.name}_FILE`],
-        `is set, but KAFKA_SASL_MECHANISM is ${mechanism}, which has no use for it: unset it`
-      )
-    }
-  }
-  if (mechanism === "OAUTHBEARER") {
-    return sasl({
-      over,
-      mechanism: "oauthbearer",
-      token: Effect.map(readAgain(token, "oauthbearer"), Redacted.make)
-    })
-  }
-  const lower = mechanism === "PLAIN" ? "plain" : mechanism === "SCRAM-SHA-256" ? "scram-sha-256" : "scram-sha-512"
-  return sasl({
-    over,
-    mechanism: lower,
-    credentials: Effect.zipWith(
-      readAgain(username, lower),
-      readAgain(password, lower),
-      (username, password): Credentials => ({ username, password: Redacted.make(password) })
-    )
-  })
-}
-
-/**
- * The configuration as the environment has it; the names are those of {@link variables}, and of any `ConfigProvider`.
+ * The configuration as the environment has it, under the names that docs/configuration.md lists, from whatever
+ * `ConfigProvider` is in force.
  *
  * All that is wrong is said at once: a malformed value, one that contradicts another, a file that can't be read. Each
- * is named by its variable, with what was found (never a secret) and what is allowed.
+ * is named by its variable, with what was found (never a secret) and what is allowed. Passwords, tokens, keys and
+ * certificates may be files, under the variable's name with `_FILE` behind it; these are read again at each
+ * (re)connect.
  *
  * @since 0.1.0
  * @category environment
  */
-export const fromEnv: Config.Config<Service> = Config.mapOrFail(read, (found) => {
-  const problems = new Problems()
-  const { plain } = found
-  const servers = plain.KAFKA_BOOTSTRAP_SERVERS
-  if (servers === undefined) {
-    problems.missing(
-      ["KAFKA_BOOTSTRAP_SERVERS"],
-      `expected brokers, such as "kafka-1:9092,kafka-2:9092", and it is not set`
-    )
-  }
-  const service = check(
-    {
-      brokers: servers ?? "unset:1",
-      clientId: plain.KAFKA_CLIENT_ID,
-      topicPrefix: plain.KAFKA_TOPIC_PREFIX,
-      security: environmentSecurity(found, problems),
-      connectionTimeout: durationOf(plain.KAFKA_CONNECTION_TIMEOUT),
-      requestTimeout: durationOf(plain.KAFKA_REQUEST_TIMEOUT)
-    },
-    environmentNames,
-    problems
-  )
+export const fromEnv: Config.Config<Service> = Config.mapOrFail(environment.variables, (found) => {
+  const problems = new ConfigProblems()
+  const service = check(environment.options(found, problems), environment.names, problems)
   return problems.orElse(() => service)
 })
 

@@ -12,6 +12,11 @@ export interface FileOrValue {
   readonly file: Redacted.Redacted<string> | undefined
 }
 
+export const isSet = (source: FileOrValue): boolean => source.value !== undefined || source.file !== undefined
+
+/** The variable it was given by, or would be. */
+export const nameOf = (source: FileOrValue): string => source.file === undefined ? source.name : `${source.name}_FILE`
+
 const reasons: Readonly<Record<string, string>> = {
   ENOENT: "there is no such file",
   EACCES: "permission denied",

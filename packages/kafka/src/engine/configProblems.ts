@@ -1,0 +1,30 @@
+/** What is wrong with a configuration, all of it. */
+import * as Arr from "effect/Array"
+import * as ConfigError from "effect/ConfigError"
+import * as Either from "effect/Either"
+import type { Options } from "../KafkaConfig.ts"
+
+/** What each setting is called where it was given: in code, or in the environment. */
+export type SettingNames = { readonly [K in keyof Options]-?: ReadonlyArray<string> }
+
+/** Gathers problems, so that they are said at once rather than one at a time. */
+export class ConfigProblems {
+  private readonly found: Array<ConfigError.ConfigError> = []
+
+  add(path: ReadonlyArray<string>, message: string): undefined {
+    this.found.push(ConfigError.InvalidData([...path], message))
+    return undefined
+  }
+
+  /** What `Config.withDefault` and `Config.option` may answer for: nothing is there at all. */
+  missing(path: ReadonlyArray<string>, message: string): undefined {
+    this.found.push(ConfigError.MissingData([...path], message))
+    return undefined
+  }
+
+  orElse<A>(value: () => A): Either.Either<A, ConfigError.ConfigError> {
+    return Arr.isNonEmptyArray(this.found)
+      ? Either.left(this.found.reduce((left, right) => ConfigError.And(left, right)))
+      : Either.right(value())
+  }
+}
