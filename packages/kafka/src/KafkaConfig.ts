@@ -3,13 +3,13 @@
  *
  * @since 0.1.0
  */
-import * as Arr from "effect/Array"
+import type * as Arr from "effect/Array"
 import * as Config from "effect/Config"
 import type * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
+import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -315,7 +315,7 @@ const checkTls = (tls: Tls): Effect.Effect<Tls, KafkaAuthenticationError> => {
     : new KafkaAuthenticationError({
       operation: "credentials",
       mechanism: "ssl",
-      reason: `${problem[0]}: ${problem[1]}`
+      reason: `${problem.name}: ${problem.message}`
     })
 }
 
@@ -338,7 +338,7 @@ const checkSsl = (options: SslOptions, path: ReadonlyArray<string>, problems: Co
     }
   }
   const problem = tlsProblem(tls)
-  if (problem !== undefined) problems.add([...path, "tls", problem[0]], problem[1])
+  if (problem !== undefined) problems.add([...path, "tls", problem.name], problem.message)
   return { _tag: "Ssl", tls: Effect.succeed(tls) }
 }
 

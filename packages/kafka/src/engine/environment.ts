@@ -207,7 +207,12 @@ const renewed = <A>(
 // TLS
 // ---------------------------------------------------------------------------------------------------------------------
 
-const tlsNames = { ca: "KAFKA_SSL_CA", cert: "KAFKA_SSL_CERT", key: "KAFKA_SSL_KEY" } as const
+const tlsNames = {
+  ca: "KAFKA_SSL_CA",
+  cert: "KAFKA_SSL_CERT",
+  key: "KAFKA_SSL_KEY",
+  passphrase: "KAFKA_SSL_KEY_PASSPHRASE"
+} as const
 
 /** A PEM in a variable often has its line ends written as `\\n`. */
 const pem = (text: string): string => text.includes("\n") ? text : text.replaceAll("\\n", "\n")
@@ -238,7 +243,7 @@ const sslOptions = ({ sources, texts }: Variables, problems: ConfigProblems): Ss
     )
   // what can't be read has been said already
   const problem = Either.match(read(), { onLeft: () => undefined, onRight: tlsProblem })
-  if (problem !== undefined) problems.add([nameOf(sources[tlsNames[problem[0]]])], problem[1])
+  if (problem !== undefined) problems.add([nameOf(sources[tlsNames[problem.name]])], problem.message)
   return { _tag: "Ssl", tls: renewed("ssl", read) }
 }
 
