@@ -396,7 +396,9 @@ export interface ProducerSession {
  */
 export interface NewTopic {
   readonly topic: string
+  /** `-1`: the broker's default. */
   readonly partitions: number
+  /** `-1`: the broker's default. */
   readonly replicationFactor: number
   readonly config: Readonly<Record<string, string>>
 }

@@ -377,6 +377,31 @@ export class TopicMismatchError extends Schema.TaggedError<TopicMismatchError>("
 }
 
 /**
+ * The group has members, and what was asked for is done to a group without any: their consumers would overwrite it, or
+ * be cut off. Nothing was changed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class GroupActiveError extends Schema.TaggedError<GroupActiveError>("@coffeebuddy/kafka/GroupActiveError")(
+  "GroupActiveError",
+  {
+    operation: Schema.String,
+    groupId: Schema.String,
+    /** As the broker names it, for instance `"Stable"`. */
+    state: Schema.String,
+    /** How many there are, as far as the broker says. */
+    members: Schema.Number,
+    cause
+  }
+) {
+  override get message(): string {
+    const members = `${this.members} ${this.members === 1 ? "member" : "members"}`
+    return `${this.operation}: group "${this.groupId}" is ${this.state} with ${members}: stop its consumers first`
+  }
+}
+
+/**
  * Any error of this library.
  *
  * @since 0.1.0
@@ -398,7 +423,8 @@ export const KafkaError = Schema.Union(
   OffsetOutOfRangeError,
   SerializationError,
   DeserializationError,
-  TopicMismatchError
+  TopicMismatchError,
+  GroupActiveError
 )
 
 /**
