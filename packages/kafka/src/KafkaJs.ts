@@ -1,0 +1,57 @@
+/**
+ * The driver on kafkajs: plain JavaScript, nothing to compile.
+ *
+ * It is not in the barrel, so that a program on another driver never loads kafkajs.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Admin from "./drivers/kafkajs/admin.ts"
+import * as Connection from "./drivers/kafkajs/connection.ts"
+import * as Producer from "./drivers/kafkajs/producer.ts"
+import * as KafkaClient from "./KafkaClient.ts"
+import type { KafkaConfig } from "./KafkaConfig.ts"
+import { UnsupportedFeatureError } from "./KafkaError.ts"
+
+/**
+ * What kafkajs can do, and what it can't.
+ *
+ * @since 0.1.0
+ * @category capabilities
+ */
+export const capabilities: KafkaClient.Capabilities = {
+  awaitedRevoke: true,
+  cooperative: false,
+  perPartitionDemand: true,
+  transactionalGroupMetadata: false,
+  staticMembership: false,
+  consumerProtocol: false
+}
+
+/**
+ * kafkajs as the driver. Opens nothing by itself: connections belong to the producers, consumers and admins.
+ *
+ * @example
+ * ```ts
+ * import { KafkaConfig } from "@coffeebuddy/kafka"
+ * import * as KafkaJs from "@coffeebuddy/kafka/KafkaJs"
+ * import { Layer } from "effect"
+ *
+ * const Live = KafkaJs.layer.pipe(Layer.provideMerge(KafkaConfig.layer({ brokers: "localhost:9092" })))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: Layer.Layer<KafkaClient.KafkaClient, never, KafkaConfig> = Layer.effect(
+  KafkaClient.KafkaClient,
+  Effect.map(Connection.environment(), (environment): KafkaClient.Service => ({
+    driver: "kafkajs",
+    capabilities,
+    openConsumer: () =>
+      new UnsupportedFeatureError({ driver: "kafkajs", feature: "consumer", reason: "it is being written" }),
+    openProducer: (options) => Producer.open(environment, capabilities, options),
+    openAdmin: Admin.open(environment)
+  }))
+)

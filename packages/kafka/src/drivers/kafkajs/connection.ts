@@ -1,0 +1,425 @@
+/**
+ * How kafkajs gets at the cluster: `Kafka` instances made from our configuration. This is the only place where
+ * secrets are unwrapped.
+ *
+ * Each instance has sockets of its own that we keep hold of, so that it can be ended for good: kafkajs itself
+ * reconnects and sends again after a `disconnect` if it was just then retrying.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Redacted from "effect/Redacted"
+import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
+import { Kafka, type KafkaConfig as KafkaJsConfig, type RetryOptions, type SASLOptions } from "kafkajs"
+import * as Net from "node:net"
+import * as Tls from "node:tls"
+import * as KafkaConfig from "../../KafkaConfig.ts"
+import type { ClientError, KafkaAuthenticationError } from "../../KafkaError.ts"
+import { type Attempt, clientError, meaning, withoutTopic } from "./errors.ts"
+import * as Logger from "./logger.ts"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the environment of a driver
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * What all connections of one layer share.
+ */
+export interface Environment {
+  readonly config: KafkaConfig.Service
+  readonly runtime: Runtime.Runtime<never>
+  /** Secrets seen so far, never to be shown. */
+  readonly secrets: Secrets
+  /** The mechanism for errors to name: of SASL, `"ssl"`, or `"none"`. */
+  readonly mechanism: string
+  /** Stands between kafkajs and the socket: where a test injects faults. */
+  readonly intercept: (socket: Net.Socket, destination: Destination) => Net.Socket
+}
+
+export interface Destination {
+  readonly host: string
+  readonly port: number
+}
+
+const secretsLimit = 32
+
+/**
+ * The secrets that were unwrapped lately.
+ */
+export class Secrets implements Iterable<string> {
+  private readonly seen = new Set<string>()
+
+  /** Notes a secret, and gives it out. */
+  reveal(secret: Redacted.Redacted<string>): string {
+    const value = Redacted.value(secret)
+    this.seen.delete(value)
+    this.seen.add(value)
+    if (this.seen.size > secretsLimit) {
+      for (const oldest of this.seen) {
+        this.seen.delete(oldest)
+        break
+      }
+    }
+    return value
+  }
+  [Symbol.iterator](): Iterator<string> {
+    return this.seen.values()
+  }
+}
+
+export const environment = (
+  intercept: Environment["intercept"] = (socket) => socket
+): Effect.Effect<Environment, never, KafkaConfig.KafkaConfig> =>
+  Effect.gen(function*() {
+    const config = yield* KafkaConfig.KafkaConfig
+    const runtime = yield* Effect.runtime<never>()
+    const { security } = config
+    return {
+      config,
+      runtime,
+      secrets: new Secrets(),
+      mechanism: security._tag === "Sasl" ? security.mechanism : security._tag === "Ssl" ? "ssl" : "none",
+      intercept
+    }
+  })
+
+/**
+ * What an error of this operation has to say.
+ */
+export const attempt = (
+  self: Environment,
+  operation: string,
+  about?: Pick<Attempt, "topic" | "partition" | "group" | "transactionalId"> & { readonly millis?: number }
+): Attempt => ({
+  ...about,
+  operation,
+  brokers: self.config.brokers,
+  mechanism: self.mechanism,
+  millis: about?.millis ?? Duration.toMillis(self.config.requestTimeout),
+  secrets: self.secrets
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// a connection
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * A `Kafka` instance, and the end of it.
+ */
+export interface Connection {
+  readonly kafka: Kafka
+  /**
+   * Ends it for good: open sockets are destroyed, which fails whatever waits for an answer, and no new one is opened.
+   * May be called again.
+   */
+  readonly kill: () => void
+  readonly killed: () => boolean
+  /** What a socket failed with last, for where kafkajs says nothing but "timeout". */
+  readonly lastSocketError: () => unknown
+}
+
+export interface Options {
+  readonly clientId?: string | undefined
+  readonly requestTimeout?: number | undefined
+  readonly retry?: RetryOptions | undefined
+  /** For how many connections may be broken off: `KafkaJsConfig` as the caller needs it otherwise. */
+  readonly overrides?: Partial<Pick<KafkaJsConfig, "connectionTimeout" | "authenticationTimeout">> | undefined
+}
+
+/** Each broker of the list gets its share of the time in which one has to be reached. */
+const connectionTimeoutPerBroker = (config: KafkaConfig.Service): number => {
+  const whole = Duration.toMillis(config.connectionTimeout)
+  return Math.min(whole, Math.max(1000, Math.floor(whole / config.brokers.length)))
+}
+
+/**
+ * Tries each broker twice. The caller bounds the time.
+ */
+export const connectRetry = (config: KafkaConfig.Service): RetryOptions => ({
+  retries: 2 * config.brokers.length,
+  initialRetryTime: 100,
+  maxRetryTime: 1000,
+  factor: 0.2,
+  multiplier: 2
+})
+
+class Killed extends Error {
+  readonly retriable = false
+  constructor() {
+    super("this connection was closed")
+    this.name = "Killed"
+  }
+}
+
+/** kafkajs splits `host:port` at the first colon, so the colons of an IPv6 address are hidden from it. */
+const hideColons = (broker: string): string => {
+  const colon = broker.lastIndexOf(":")
+  const host = broker.slice(0, colon).replace(/^\[(.*)\]$/, "$1")
+  return `${host.replaceAll(":", "%")}${broker.slice(colon)}`
+}
+
+const showColons = (host: string): string => host.includes("%") ? host.replaceAll("%", ":") : host
+
+export const make = (self: Environment, options: Options = {}): Connection => {
+  const { config, runtime, secrets } = self
+  const sockets = new Set<Net.Socket>()
+  let killed = false
+  let lastSocketError: unknown = undefined
+
+  const tls = config.security._tag === "Ssl"
+    ? new TlsSettings(runtime, secrets, config.security.tls)
+    : config.security._tag === "Sasl" && config.security.over._tag === "Ssl"
+    ? new TlsSettings(runtime, secrets, config.security.over.tls)
+    : undefined
+
+  const open = (destination: Destination, onConnect: () => void): Net.Socket => {
+    if (killed) throw new Killed()
+    lastSocketError = undefined
+    const { port } = destination
+    const host = showColons(destination.host)
+    const socket = tls === undefined ? Net.connect({ host, port }, onConnect) : openTls(tls, host, port, onConnect)
+    socket.setKeepAlive(true, 60_000)
+    socket.setNoDelay(true)
+    sockets.add(socket)
+    socket.once("close", () => sockets.delete(socket))
+    socket.on("error", (error) => {
+      lastSocketError = error
+    })
+    return self.intercept(socket, { host, port })
+  }
+
+  const openTls = (tls: TlsSettings, host: string, port: number, onConnect: () => void): Net.Socket => {
+    try {
+      const servername = Net.isIP(host) === 0 ? { servername: host } : {}
+      return Tls.connect({ host, port, ...servername, ...tls.now() }, onConnect)
+    } catch (error) {
+      // kafkajs keeps its message alone
+      lastSocketError = error
+      throw error
+    }
+  }
+
+  const kafka = new Kafka({
+    clientId: options.clientId ?? config.clientId,
+    // asked at each bootstrap, which is when TLS settings can be waited for
+    brokers: async () => {
+      // none at all is what kafkajs does not try again
+      if (killed) return []
+      try {
+        if (tls !== undefined) await tls.refresh()
+      } catch (error) {
+        lastSocketError = error
+        throw error
+      }
+      return config.brokers.map(hideColons)
+    },
+    ssl: tls !== undefined,
+    ...(config.security._tag === "Sasl" ? { sasl: sasl(self, config.security) } : {}),
+    connectionTimeout: options.overrides?.connectionTimeout ?? connectionTimeoutPerBroker(config),
+    authenticationTimeout: options.overrides?.authenticationTimeout ?? Duration.toMillis(config.connectionTimeout),
+    requestTimeout: options.requestTimeout ?? Duration.toMillis(config.requestTimeout),
+    enforceRequestTimeout: true,
+    retry: options.retry ?? connectRetry(config),
+    socketFactory: ({ host, onConnect, port }) => open({ host, port }, onConnect),
+    logLevel: Logger.levelOf(runtime),
+    logCreator: Logger.make(runtime, secrets)
+  })
+
+  return {
+    kafka,
+    kill: () => {
+      killed = true
+      for (const socket of sockets) socket.destroy(new Killed())
+    },
+    killed: () => killed,
+    lastSocketError: () => lastSocketError
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// opening and closing
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** What kafkajs's producer, consumer and admin have in common. */
+export interface Client {
+  readonly connect: () => Promise<void>
+  readonly disconnect: () => Promise<void>
+}
+
+/** How long a client may take to say goodbye before its sockets are destroyed. */
+const closeGrace = 2000
+
+/**
+ * Connects, bounded by the connection timeout, and fails with what the socket said where kafkajs says little. When the
+ * scope closes, the client is disconnected, bounded in time.
+ */
+export const connect = (
+  self: Environment,
+  connection: Connection,
+  client: Client,
+  operation: string
+): Effect.Effect<void, ClientError, Scope.Scope> =>
+  Effect.zipRight(
+    Effect.addFinalizer(() => close(connection, client)),
+    establish(self, connection, client, operation)
+  )
+
+/**
+ * Like {@link connect}, for a client that is closed by hand.
+ */
+export const establish = (
+  self: Environment,
+  connection: Connection,
+  client: Pick<Client, "connect">,
+  operation: string
+): Effect.Effect<void, ClientError> => {
+  const millis = Duration.toMillis(self.config.connectionTimeout)
+  return Effect.tryPromise({
+    try: () => client.connect(),
+    catch: (error) => connectError(self, connection, error, operation)
+  }).pipe(
+    Effect.timeoutFail({
+      duration: millis,
+      onTimeout: () =>
+        connectError(
+          self,
+          connection,
+          Object.assign(new Error("Connection timeout"), { name: "KafkaJSConnectionError" }),
+          operation
+        )
+    })
+  )
+}
+
+const connectError = (
+  self: Environment,
+  connection: Connection,
+  error: unknown,
+  operation: string
+): ClientError => {
+  const last = connection.lastSocketError()
+  const telling = last !== undefined && ["Connection", "Timeout", "Protocol"].includes(meaning(error)._tag)
+    ? last
+    : error
+  return withoutTopic(clientError(
+    telling,
+    attempt(self, operation, { millis: Duration.toMillis(self.config.connectionTimeout) })
+  ))
+}
+
+/**
+ * Disconnects, and destroys what is left after a grace. Never fails.
+ */
+export const close = (connection: Connection, client: Pick<Client, "disconnect">): Effect.Effect<void> =>
+  Effect.promise(() => client.disconnect().catch(() => undefined)).pipe(
+    Effect.timeoutOption(closeGrace),
+    Effect.zipRight(Effect.sync(connection.kill)),
+    Effect.interruptible,
+    Effect.ensuring(Effect.sync(connection.kill))
+  )
+
+// ---------------------------------------------------------------------------------------------------------------------
+// security
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** kafkajs's callbacks are promises. They reject with the error itself, so that it is found again in what kafkajs throws. */
+const ask = <A, E>(runtime: Runtime.Runtime<never>, effect: Effect.Effect<A, E>): Promise<A> =>
+  Runtime.runPromiseExit(runtime)(effect).then((exit) => {
+    if (Exit.isSuccess(exit)) return exit.value
+    throw Cause.squash(exit.cause)
+  })
+
+/** TLS settings are asked for at each connection; kafkajs opens sockets synchronously, so a slow answer serves the next. */
+class TlsSettings {
+  private latest: Tls.ConnectionOptions = {}
+  private readonly runtime: Runtime.Runtime<never>
+  private readonly settings: Effect.Effect<Tls.ConnectionOptions, KafkaAuthenticationError>
+
+  constructor(
+    runtime: Runtime.Runtime<never>,
+    secrets: Secrets,
+    tls: Effect.Effect<KafkaConfig.Tls, KafkaAuthenticationError>
+  ) {
+    this.runtime = runtime
+    this.settings = Effect.map(tls, (given): Tls.ConnectionOptions => ({
+      ...(given.ca === undefined ? {} : { ca: given.ca }),
+      ...(given.cert === undefined ? {} : { cert: given.cert }),
+      ...(given.key === undefined ? {} : { key: secrets.reveal(given.key) }),
+      ...(given.passphrase === undefined ? {} : { passphrase: secrets.reveal(given.passphrase) }),
+      ...(given.serverName === undefined ? {} : { servername: given.serverName }),
+      ...(given.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: given.rejectUnauthorized })
+    }))
+  }
+
+  async refresh(): Promise<void> {
+    this.latest = await ask(this.runtime, this.settings)
+  }
+
+  now(): Tls.ConnectionOptions {
+    const fiber = Runtime.runFork(this.runtime)(Effect.tap(this.settings, (settings) =>
+      Effect.sync(() => {
+        this.latest = settings
+      })))
+    const exit = fiber.unsafePoll()
+    if (exit !== null && Exit.isFailure(exit)) throw Cause.squash(exit.cause)
+    return this.latest
+  }
+}
+
+/**
+ * kafkajs reads the credentials from this object whenever it authenticates, but can't wait for them. So the provider
+ * that it installs in `authenticationProvider` is wrapped in one that asks for the credentials first.
+ */
+class PasswordOptions {
+  readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512"
+  private readonly ask: () => Promise<KafkaConfig.Credentials>
+  private readonly secrets: Secrets
+  private current: KafkaConfig.Credentials | undefined
+  private installed: AuthenticationProvider | undefined
+
+  constructor(
+    mechanism: PasswordOptions["mechanism"],
+    secrets: Secrets,
+    ask: () => Promise<KafkaConfig.Credentials>
+  ) {
+    this.mechanism = mechanism
+    this.secrets = secrets
+    this.ask = ask
+  }
+
+  get username(): string {
+    return this.current?.username ?? ""
+  }
+  get password(): string {
+    return this.current === undefined ? "" : this.secrets.reveal(this.current.password)
+  }
+  get authenticationProvider(): AuthenticationProvider | undefined {
+    const installed = this.installed
+    return installed === undefined ? undefined : (args) => ({
+      authenticate: async () => {
+        this.current = await this.ask()
+        await installed(args).authenticate()
+      }
+    })
+  }
+  set authenticationProvider(provider: AuthenticationProvider | undefined) {
+    this.installed = provider
+  }
+}
+
+type AuthenticationProvider = (args: unknown) => { readonly authenticate: () => Promise<void> }
+
+const sasl = (self: Environment, security: KafkaConfig.SaslPassword | KafkaConfig.SaslToken): SASLOptions => {
+  if (security.mechanism === "oauthbearer") {
+    const { token } = security
+    return {
+      mechanism: "oauthbearer",
+      oauthBearerProvider: async () => ({ value: self.secrets.reveal(await ask(self.runtime, token)) })
+    }
+  }
+  const { credentials } = security
+  // the class stands for one of three shapes that differ in the name of the mechanism alone
+  return new PasswordOptions(security.mechanism, self.secrets, () => ask(self.runtime, credentials)) as SASLOptions
+}
