@@ -1,0 +1,164 @@
+/**
+ * Kafka's own jars, resolved by Maven into a folder outside the tree. The first time takes a download; afterwards a
+ * glance at the folder is enough.
+ */
+import * as crypto from "node:crypto"
+import * as fs from "node:fs/promises"
+import * as os from "node:os"
+import * as path from "node:path"
+import { KafkaUnavailable } from "./errors.ts"
+import { run } from "./process.ts"
+
+/** The version of Kafka that is started when none is asked for. */
+export const defaultVersion = "4.1.1"
+
+export interface Distribution {
+  readonly version: string
+  /** The `java` to run. */
+  readonly java: string
+  readonly javaVersion: number
+  /** The folder of this version in the cache. */
+  readonly directory: string
+  /** The jars, in the form that `java -cp` takes. */
+  readonly classPath: string
+}
+
+/**
+ * Where the jars of all versions are kept: `COFFEEBUDDY_KAFKA_CACHE`, or `coffeebuddy-kafka` in the user's cache
+ * folder.
+ */
+export const cacheDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
+  env["COFFEEBUDDY_KAFKA_CACHE"] ||
+  path.join(env["XDG_CACHE_HOME"] || path.join(os.homedir(), ".cache"), "coffeebuddy-kafka")
+
+/**
+ * What Maven is asked for. Kafka Connect is left out, it is half of the download and nobody here needs it; and all
+ * versions log through slf4j-simple, so that one set of options is right for every version.
+ */
+const pom = (version: string): string =>
+  `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>dev.coffeebuddy</groupId>
+  <artifactId>kafka-for-tests</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>${version}</version>
+      <exclusions>
+        <exclusion><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId></exclusion>
+      </exclusions>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka-tools</artifactId>
+      <version>${version}</version>
+      <exclusions>
+        <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-runtime</artifactId></exclusion>
+        <exclusion><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId></exclusion>
+      </exclusions>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId>
+      <artifactId>slf4j-simple</artifactId>
+      <version>1.7.36</version>
+    </dependency>
+  </dependencies>
+</project>
+`
+
+/** The list of files and sizes that is written last, so that a folder without it, or not matching it, is not whole. */
+const manifestName = "manifest.json"
+
+const isWhole = async (directory: string, pomHash: string): Promise<boolean> => {
+  try {
+    const manifest = JSON.parse(await fs.readFile(path.join(directory, manifestName), "utf8")) as {
+      readonly pom: string
+      readonly jars: Record<string, number>
+    }
+    if (manifest.pom !== pomHash) return false
+    for (const [jar, size] of Object.entries(manifest.jars)) {
+      if ((await fs.stat(path.join(directory, "libs", jar))).size !== size) return false
+    }
+    return true
+  } catch {
+    return false
+  }
+}
+
+const download = async (version: string, target: string, pomText: string, pomHash: string): Promise<void> => {
+  const parent = path.dirname(target)
+  await fs.mkdir(parent, { recursive: true })
+  const part = await fs.mkdtemp(`${target}.part-`)
+  try {
+    const libs = path.join(part, "libs")
+    await fs.writeFile(path.join(part, "pom.xml"), pomText)
+    const maven = await run("mvn", [
+      "--batch-mode",
+      "--quiet",
+      "--file",
+      path.join(part, "pom.xml"),
+      "dependency:copy-dependencies",
+      "-DincludeScope=runtime",
+      `-DoutputDirectory=${libs}`
+    ]).catch((cause) => {
+      throw new KafkaUnavailable("Maven (the command mvn) is needed once, to fetch Kafka's jars, and was not found", {
+        cause
+      })
+    })
+    if (maven.code !== 0) {
+      throw new KafkaUnavailable(`Maven could not fetch Kafka ${version}:\n${maven.stdout}${maven.stderr}`.trim())
+    }
+    const jars: Record<string, number> = {}
+    for (const jar of await fs.readdir(libs)) jars[jar] = (await fs.stat(path.join(libs, jar))).size
+    await fs.writeFile(path.join(part, manifestName), JSON.stringify({ pom: pomHash, jars }))
+    // Only a whole folder ever gets the final name. When two processes come here at once, the first one wins and the
+    // other finds its work done.
+    await fs.rename(target, `${part}.old`).catch(() => undefined)
+    await fs.rename(part, target).catch(async (cause) => {
+      if (!(await isWhole(target, pomHash))) throw cause
+    })
+  } finally {
+    await fs.rm(part, { recursive: true, force: true })
+    await fs.rm(`${part}.old`, { recursive: true, force: true })
+  }
+}
+
+const findJava = async (): Promise<{ readonly java: string; readonly javaVersion: number }> => {
+  const home = process.env["JAVA_HOME"]
+  const java = home ? path.join(home, "bin", "java") : "java"
+  const answer = await run(java, ["-version"]).catch((cause) => {
+    throw new KafkaUnavailable(`Java is needed to run Kafka and was not found (tried ${java})`, { cause })
+  })
+  const found = /version "(?:1\.)?(\d+)/.exec(answer.stderr + answer.stdout)
+  if (found === null) throw new KafkaUnavailable(`${java} does not say its version: ${answer.stderr}${answer.stdout}`)
+  return { java, javaVersion: Number(found[1]) }
+}
+
+/**
+ * Finds Java and the jars of a version of Kafka, fetching them when they are not there yet. Rejects with
+ * `KafkaUnavailable` where that cannot be done.
+ */
+export const resolveDistribution = async (
+  version: string = defaultVersion,
+  options: { readonly log?: ((line: string) => void) | undefined } = {}
+): Promise<Distribution> => {
+  if (!/^\d+\.\d+\.\d+(-\w+)?$/.test(version)) {
+    throw new KafkaUnavailable(`"${version}" is no version of Kafka; say for instance ${defaultVersion}`)
+  }
+  const { java, javaVersion } = await findJava()
+  const needed = Number(version.split(".")[0]) >= 4 ? 17 : 11
+  if (javaVersion < needed) {
+    throw new KafkaUnavailable(`Kafka ${version} needs Java ${needed} or newer, and ${java} is Java ${javaVersion}`)
+  }
+  const directory = path.join(cacheDirectory(), version)
+  const pomText = pom(version)
+  const pomHash = crypto.createHash("sha256").update(pomText).digest("hex")
+  if (!(await isWhole(directory, pomHash))) {
+    options.log?.(`Fetching Kafka ${version} into ${directory} (once)`)
+    await download(version, directory, pomText, pomHash)
+  }
+  return { version, java, javaVersion, directory, classPath: path.join(directory, "libs", "*") }
+}

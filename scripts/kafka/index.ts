@@ -1,0 +1,14 @@
+/**
+ * A real Kafka for tests, examples and benchmarks, without containers.
+ *
+ *     import { startKafka } from "../scripts/kafka/index.ts"
+ *
+ *     await using kafka = await startKafka({ brokers: 3 })
+ *     kafka.bootstrapServers          // 127.0.0.1:15803,127.0.0.1:20411,127.0.0.1:28873
+ *     await kafka.broker(2).kill()
+ *     await kafka.broker(2).start()   // same port, same data
+ */
+export type { KafkaBroker } from "./broker.ts"
+export { type KafkaCluster, type KafkaOptions, startKafka } from "./cluster.ts"
+export { cacheDirectory, defaultVersion, type Distribution, resolveDistribution } from "./distribution.ts"
+export { KafkaFailure, KafkaUnavailable } from "./errors.ts"

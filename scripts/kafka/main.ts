@@ -1,0 +1,94 @@
+/** The command `npm run kafka`: a real Kafka until Ctrl-C. */
+import { parseArgs } from "node:util"
+import { startKafka } from "./cluster.ts"
+import { defaultVersion } from "./distribution.ts"
+import { KafkaFailure, KafkaUnavailable } from "./errors.ts"
+
+const help = `Starts a real Kafka on this machine and keeps it until Ctrl-C. Its data goes with it.
+
+  npm run kafka -- [options]
+
+  --version VERSION      Kafka's version (${defaultVersion}; 3.9.1 works too)
+  --brokers N            how many brokers (1)
+  --partitions N         partitions of topics that do not say how many (1)
+  --port PORT            port of the first broker, if it is free (9092)
+  --set NAME=VALUE       a further setting for server.properties, as often as you like
+  --help                 this text
+
+It needs Java 17, and Maven the first time, which fetches Kafka's jars into the cache (COFFEEBUDDY_KAFKA_CACHE or
+~/.cache/coffeebuddy-kafka).
+`
+
+const wholeNumber = (name: string, text: string): number => {
+  if (!/^[1-9]\d*$/.test(text)) throw new TypeError(`--${name} takes a number from 1 on, not "${text}"`)
+  return Number(text)
+}
+
+const readArguments = () => {
+  const { values } = parseArgs({
+    options: {
+      version: { type: "string", default: process.env["KAFKA_VERSION"] || defaultVersion },
+      brokers: { type: "string", default: "1" },
+      partitions: { type: "string", default: "1" },
+      port: { type: "string", default: "9092" },
+      set: { type: "string", multiple: true, default: [] },
+      help: { type: "boolean", default: false }
+    }
+  })
+  return {
+    help: values.help,
+    version: values.version,
+    brokers: wholeNumber("brokers", values.brokers),
+    partitions: wholeNumber("partitions", values.partitions),
+    port: wholeNumber("port", values.port),
+    properties: Object.fromEntries(values.set.map((setting) => {
+      const at = setting.indexOf("=")
+      if (at < 1) throw new TypeError(`--set takes NAME=VALUE, not "${setting}"`)
+      return [setting.slice(0, at), setting.slice(at + 1)]
+    }))
+  }
+}
+
+const main = async (): Promise<number> => {
+  let options: ReturnType<typeof readArguments>
+  try {
+    options = readArguments()
+  } catch (cause) {
+    process.stderr.write(`${cause instanceof Error ? cause.message : String(cause)}\n\n${help}`)
+    return 2
+  }
+  if (options.help) {
+    process.stdout.write(help)
+    return 0
+  }
+  const asked = new Promise<void>((resolve) => {
+    // The timer keeps this process alive for as long as nobody asks it to end.
+    const alive = setInterval(() => undefined, 1 << 30)
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+      process.once(signal, () => {
+        clearInterval(alive)
+        resolve()
+      })
+    }
+  })
+  const begun = Date.now()
+  const say = (line: string): void => void process.stderr.write(`${line}\n`)
+  try {
+    const cluster = await Promise.race([startKafka({ ...options, log: say }), asked])
+    // Asked to end while it was starting: what was started ends with us.
+    if (cluster === undefined) return 0
+    say(`Kafka ${cluster.version} is ready after ${((Date.now() - begun) / 1000).toFixed(1)} s. Ctrl-C ends it.`)
+    say(`  logs: ${cluster.brokers.map((broker) => broker.logFile).join(" ")}`)
+    process.stdout.write(`export KAFKA_BOOTSTRAP_SERVERS=${cluster.bootstrapServers}\n`)
+    await asked
+    await cluster.close()
+    say("Kafka has ended and its data is gone.")
+    return 0
+  } catch (cause) {
+    if (!(cause instanceof KafkaUnavailable || cause instanceof KafkaFailure)) throw cause
+    say(cause.message)
+    return 1
+  }
+}
+
+process.exit(await main())
