@@ -62,14 +62,17 @@ const main = async (): Promise<number> => {
     return 0
   }
   const asked = new Promise<void>((resolve) => {
-    // The timer keeps this process alive for as long as nobody asks it to end.
-    const alive = setInterval(() => undefined, 1 << 30)
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-      process.once(signal, () => {
-        clearInterval(alive)
-        resolve()
-      })
+    const parent = process.ppid
+    // It also keeps this process alive for as long as nobody asks it to end.
+    const watch = setInterval(() => {
+      // npm's shell does not pass a SIGTERM on: it just goes.
+      if (process.env["npm_lifecycle_event"] !== undefined && process.ppid !== parent) end()
+    }, 250)
+    const end = (): void => {
+      clearInterval(watch)
+      resolve()
     }
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, end)
   })
   const begun = Date.now()
   const say = (line: string): void => void process.stderr.write(`${line}\n`)
