@@ -205,6 +205,29 @@ export class ProducerFencedError extends Schema.TaggedError<ProducerFencedError>
 }
 
 /**
+ * `Producer.transaction` was used where there can be no transaction.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TransactionError extends Schema.TaggedError<TransactionError>("@coffeebuddy/kafka/TransactionError")(
+  "TransactionError",
+  {
+    /**
+     * - `"not-transactional"`: the producer has no `transactionalId`.
+     * - `"nested"`: inside a transaction of the same producer.
+     */
+    reason: Schema.Literal("not-transactional", "nested")
+  }
+) {
+  override get message(): string {
+    return this.reason === "nested"
+      ? "a transaction inside a transaction of the same producer: Kafka has no such thing"
+      : "the producer has no transactionalId: give it one in its options"
+  }
+}
+
+/**
  * The producer's buffer is full, and the producer was asked to say so rather than wait.
  *
  * @since 0.1.0
@@ -390,13 +413,15 @@ export class GroupActiveError extends Schema.TaggedError<GroupActiveError>("@cof
     groupId: Schema.String,
     /** As the broker names it, for instance `"Stable"`. */
     state: Schema.String,
-    /** How many there are, as far as the broker says. */
-    members: Schema.Number,
+    /** How many there are, where that is known. */
+    members: Schema.optional(Schema.Number),
     cause
   }
 ) {
   override get message(): string {
-    const members = `${this.members} ${this.members === 1 ? "member" : "members"}`
+    const members = this.members === undefined
+      ? "members"
+      : `${this.members} ${this.members === 1 ? "member" : "members"}`
     return `${this.operation}: group "${this.groupId}" is ${this.state} with ${members}: stop its consumers first`
   }
 }
@@ -417,6 +442,7 @@ export const KafkaError = Schema.Union(
   UnknownTopicError,
   ProducerError,
   ProducerFencedError,
+  TransactionError,
   BufferFullError,
   CommitError,
   ConsumerError,

@@ -160,10 +160,14 @@ export const ensure = (
   Effect.scoped(Effect.gen(function*() {
     const registry = yield* TopicRegistry
     const client = yield* KafkaClient
-    const wanted = Array.from(definitions, (definition) => topics.wantedOf(registry.resolve(definition), definition))
+    const all = [...definitions]
+    const wanted = all.map((definition) => topics.wantedOf(registry.resolve(definition), definition))
     const session = yield* client.openAdmin
     const outcomes = yield* topics.ensure(session, wanted, options?.addPartitions ?? false)
-    return wanted.map(({ slug, topic }) => ({ slug, topic, outcome: outcomes.get(topic) ?? "unchanged" }))
+    return all.map((definition): Ensured => {
+      const topic = registry.resolve(definition)
+      return { slug: definition.slug, topic, outcome: outcomes.get(topic) ?? "unchanged" }
+    })
   })).pipe(Effect.withSpan("TopicRegistry.ensure"))
 
 /**

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export * as Admin from "./Admin.ts"
 export * as ConsumerRecord from "./ConsumerRecord.ts"
 export * as KafkaClient from "./KafkaClient.ts"
 export * as KafkaConfig from "./KafkaConfig.ts"

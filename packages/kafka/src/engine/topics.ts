@@ -14,7 +14,6 @@ import * as Topic from "../Topic.ts"
 
 /** A topic as it should be; what is `undefined` is left to the broker. */
 export interface Wanted {
-  readonly slug: string
   /** The physical name. */
   readonly topic: string
   readonly partitions: number | undefined
@@ -23,7 +22,6 @@ export interface Wanted {
 }
 
 export const wantedOf = (topic: string, definition: Topic.Any): Wanted => ({
-  slug: definition.slug,
   topic,
   partitions: definition.partitions,
   replicationFactor: definition.replicationFactor,
