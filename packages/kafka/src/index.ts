@@ -4,11 +4,14 @@
  * @since 0.1.0
  */
 export * as Admin from "./Admin.ts"
+export * as Consumer from "./Consumer.ts"
 export * as ConsumerRecord from "./ConsumerRecord.ts"
+export * as InMemoryKafka from "./InMemoryKafka.ts"
 export * as KafkaClient from "./KafkaClient.ts"
 export * as KafkaConfig from "./KafkaConfig.ts"
 export * as KafkaError from "./KafkaError.ts"
 export * as KafkaEvent from "./KafkaEvent.ts"
+export * as OffsetBatch from "./OffsetBatch.ts"
 export * as ProducerRecord from "./ProducerRecord.ts"
 export * as RecordHeaders from "./RecordHeaders.ts"
 export * as Serde from "./Serde.ts"
