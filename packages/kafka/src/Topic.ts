@@ -186,3 +186,59 @@ export const withConfig: {
       config: { ...self.config, ...config }
     })
 )
+
+/**
+ * @since 0.1.0
+ * @category symbols
+ */
+export const PatternTypeId = "~@coffeebuddy/kafka/TopicPattern"
+
+/**
+ * @since 0.1.0
+ * @category symbols
+ */
+export type PatternTypeId = typeof PatternTypeId
+
+/**
+ * All topics whose physical name matches, now and later.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Pattern<in out K, in out V, out R = never> {
+  readonly [PatternTypeId]: PatternTypeId
+  readonly pattern: RegExp
+  readonly key: Serde.Serde<K, R>
+  readonly value: Serde.Serde<V, R>
+}
+
+/**
+ * A subscription to all topics whose physical name matches. A record's `topic` is that name then.
+ *
+ * @example
+ * ```ts
+ * import { Consumer, Serde, Topic } from "@coffeebuddy/kafka"
+ *
+ * const retries = Topic.pattern(/^run-events\.retry\./, { key: Serde.string, value: Serde.bytes })
+ * const stream = Consumer.stream(retries)
+ * ```
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const pattern = <K, V, RK = never, RV = never>(
+  pattern: RegExp,
+  options: { readonly key: Serde.Serde<K, RK>; readonly value: Serde.Serde<V, RV> }
+): Pattern<K, V, RK | RV> => ({
+  [PatternTypeId]: PatternTypeId,
+  pattern: new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, "")),
+  key: options.key,
+  value: options.value
+})
+
+/**
+ * @since 0.1.0
+ * @category guards
+ */
+export const isPattern = (u: unknown): u is Pattern<unknown, unknown, unknown> =>
+  Predicate.hasProperty(u, PatternTypeId)

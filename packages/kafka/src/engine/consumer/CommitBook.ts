@@ -1,0 +1,168 @@
+/**
+ * Commits on their way: what is to be sent next, what is under way, and who waits for it. One request is under way at
+ * a time; everything asked for meanwhile is merged into the next. Pure steps; the run loop does the sending.
+ */
+import type { CommitError } from "../../KafkaError.ts"
+import type { PartitionBuffer } from "./PartitionBuffer.ts"
+
+export type Offsets = Map<PartitionBuffer, bigint>
+
+/** Told once what became of a commit, and which of the assignments in the request had ended before it was sent. */
+export type Settle = (failure: CommitError | undefined, stale: ReadonlySet<PartitionBuffer>) => void
+
+export interface Batch {
+  readonly offsets: Offsets
+  readonly waiting: Array<Settle>
+  /** Commits of `commitWithin` have nobody waiting: their failure is their streams'. */
+  deferred: boolean
+  readonly stale: Set<PartitionBuffer>
+}
+
+const emptyBatch = (): Batch => ({ offsets: new Map(), waiting: [], deferred: false, stale: new Set() })
+
+const raise = (offsets: Offsets, partition: PartitionBuffer, offset: bigint): void => {
+  const known = offsets.get(partition)
+  if (known === undefined || known < offset) offsets.set(partition, offset)
+}
+
+/** Whether a commit of this assignment may still be sent. */
+export const isCurrent = (partition: PartitionBuffer): boolean =>
+  partition.status === "active" || partition.status === "revoking"
+
+/** Offsets that may wait for company: those of one `commitWithin`. */
+export class Deferred {
+  readonly offsets: Offsets = new Map()
+  /** How many records it speaks for. */
+  count = 0
+  /** When it is sent at the latest, in milliseconds. */
+  dueAt = Infinity
+  readonly limit: number
+  readonly within: number
+
+  constructor(limit: number, within: number) {
+    this.limit = limit
+    this.within = within
+  }
+
+  add(partition: PartitionBuffer, offset: bigint, records: number, now: number): void {
+    raise(this.offsets, partition, offset)
+    if (this.count === 0) this.dueAt = now + this.within
+    this.count += records
+  }
+
+  isDue(now: number): boolean {
+    return this.count >= this.limit || (this.count > 0 && now >= this.dueAt)
+  }
+}
+
+export class CommitBook {
+  private next: Batch = emptyBatch()
+  private sent: Batch | undefined = undefined
+  readonly deferred = new Set<Deferred>()
+
+  /** Whether something has ever been committed, or is set to be: only then is it worth waiting for commits. */
+  used = false
+
+  /** Adds a commit. Offsets of assignments that have ended must have been taken out. */
+  add(offsets: Iterable<readonly [PartitionBuffer, bigint]>, settle: Settle): void {
+    this.used = true
+    for (const [partition, offset] of offsets) raise(this.next.offsets, partition, offset)
+    this.next.waiting.push(settle)
+  }
+
+  /** Moves what was deferred into the next request: what is due, or everything. */
+  release(now: number, all: boolean): void {
+    for (const deferred of this.deferred) {
+      if (deferred.count === 0 || !(all || deferred.isDue(now))) continue
+      this.releaseOne(deferred)
+    }
+  }
+
+  releaseOne(deferred: Deferred): void {
+    for (const [partition, offset] of deferred.offsets) raise(this.next.offsets, partition, offset)
+    if (deferred.offsets.size > 0) this.next.deferred = true
+    deferred.offsets.clear()
+    deferred.count = 0
+    deferred.dueAt = Infinity
+  }
+
+  /** When the next deferred offsets are due, in milliseconds. */
+  get dueAt(): number {
+    let due = Infinity
+    for (const deferred of this.deferred) if (deferred.dueAt < due) due = deferred.dueAt
+    return due
+  }
+
+  /** The next request, where there is one to send. Offsets whose assignment has ended meanwhile are not in it. */
+  begin(): Batch | undefined {
+    if (this.sent !== undefined || (this.next.offsets.size === 0 && this.next.waiting.length === 0)) return undefined
+    const batch = this.next
+    this.next = emptyBatch()
+    this.sent = batch
+    this.dropStale()
+    for (const [partition, offset] of batch.offsets) {
+      if (partition.committed !== undefined && partition.committed >= offset) batch.offsets.delete(partition)
+    }
+    return batch
+  }
+
+  /** Takes out of the request under way what belongs to assignments that have ended: before each try. */
+  dropStale(): void {
+    if (this.sent === undefined) return
+    for (const partition of this.sent.offsets.keys()) {
+      if (isCurrent(partition)) continue
+      this.sent.stale.add(partition)
+      this.sent.offsets.delete(partition)
+    }
+  }
+
+  /** A seek makes what was committed before it say nothing about what comes. */
+  forget(partition: PartitionBuffer): void {
+    this.sent?.offsets.delete(partition)
+    partition.committed = undefined
+  }
+
+  /** The request under way was confirmed. */
+  confirm(): Batch | undefined {
+    const batch = this.sent
+    this.sent = undefined
+    if (batch === undefined) return undefined
+    for (const [partition, offset] of batch.offsets) {
+      if (partition.committed === undefined || partition.committed < offset) partition.committed = offset
+    }
+    return batch
+  }
+
+  /** The request under way has failed for good. */
+  reject(): Batch | undefined {
+    const batch = this.sent
+    this.sent = undefined
+    return batch
+  }
+
+  /** Everything that will never be sent, the request under way included. */
+  abandon(): ReadonlyArray<Batch> {
+    const batches = this.sent === undefined ? [this.next] : [this.sent, this.next]
+    this.sent = undefined
+    this.next = emptyBatch()
+    for (const deferred of this.deferred) {
+      deferred.offsets.clear()
+      deferred.count = 0
+      deferred.dueAt = Infinity
+    }
+    return batches
+  }
+
+  /** Whether a commit of this assignment is waiting, deferred or under way. */
+  has(partition: PartitionBuffer): boolean {
+    if (this.next.offsets.has(partition) || this.sent?.offsets.has(partition) === true) return true
+    for (const deferred of this.deferred) if (deferred.offsets.has(partition)) return true
+    return false
+  }
+
+  get isIdle(): boolean {
+    if (this.sent !== undefined || this.next.waiting.length > 0 || this.next.offsets.size > 0) return false
+    for (const deferred of this.deferred) if (deferred.count > 0) return false
+    return true
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * Where records leave the engine: the partitions that one reader takes its records from, in turn. A merged stream has
+ * one lane for all its partitions, a partitioned stream one for each.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { PartitionBuffer, Slice } from "./PartitionBuffer.ts"
+
+/** Why a lane gives no more records: `None` for its regular end. */
+export type Over<E> = Option.Option<E>
+
+export interface Hooks {
+  readonly now: () => number
+  /** A slice was handed out. */
+  readonly onTaken: (slice: Slice) => void
+  /** The reader has taken everything there was and waits, or has ended. */
+  readonly onHungry: () => void
+}
+
+export class Lane<E> {
+  readonly partitions = new Set<PartitionBuffer>()
+  private ended = false
+  /** Set while records wait and nobody takes them: since when, in milliseconds. */
+  unreadSince: number | undefined = undefined
+  stallReported = false
+  /** Ends once all its partitions have reached their `end`, after the first assignment. */
+  bounded = false
+  private positioned = false
+  /** Says whether the reader works on records of a partition; absent where only commits can tell. */
+  inHand: ((partition: PartitionBuffer) => boolean) | undefined = undefined
+  /** Told when the reader has ended. */
+  onClosed: (() => void) | undefined = undefined
+  /** Told when a partition leaves. */
+  onRemoved: ((partition: PartitionBuffer) => void) | undefined = undefined
+  private readonly hooks: Hooks
+  private over: Over<E> | undefined = undefined
+  private ready: Array<PartitionBuffer> = []
+  private waiter: ((result: Effect.Effect<Slice, Option.Option<E>>) => void) | undefined = undefined
+
+  constructor(hooks: Hooks) {
+    this.hooks = hooks
+  }
+
+  /** The reader has ended: nothing it took is being worked on any more. */
+  get closed(): boolean {
+    return this.ended
+  }
+
+  close(): void {
+    if (this.ended) return
+    this.ended = true
+    this.ready = []
+    this.unreadSince = undefined
+    this.onClosed?.()
+    this.hooks.onHungry()
+  }
+
+  /** An assignment has come, with or without partitions for this lane. */
+  setPositioned(): void {
+    this.positioned = true
+    this.notify()
+  }
+
+  /** The reader has taken everything and waits for more. */
+  get hungry(): boolean {
+    return this.waiter !== undefined
+  }
+
+  get isOver(): boolean {
+    return this.over !== undefined
+  }
+
+  add(partition: PartitionBuffer): void {
+    this.partitions.add(partition)
+    this.positioned = true
+    this.offer(partition)
+  }
+
+  remove(partition: PartitionBuffer): void {
+    if (!this.partitions.delete(partition)) return
+    const index = this.ready.indexOf(partition)
+    if (index >= 0) this.ready.splice(index, 1)
+    if (this.ready.length === 0) this.unreadSince = undefined
+    this.onRemoved?.(partition)
+    this.notify()
+  }
+
+  /** Something of this partition has arrived, or its position has moved. */
+  offer(partition: PartitionBuffer): void {
+    if (partition.bufferedRecords > 0 && !this.ready.includes(partition)) {
+      this.ready.push(partition)
+      this.unreadSince ??= this.hooks.now()
+    }
+    this.notify()
+  }
+
+  /** No more records: the reader sees the end, or the error, with its next pull. */
+  finish(over: Over<E>): void {
+    if (this.over !== undefined) return
+    this.over = over
+    this.ready = []
+    this.unreadSince = undefined
+    this.notify()
+  }
+
+  private notify(): void {
+    if (this.waiter === undefined) return
+    const result = this.step(this.max)
+    if (result === undefined) return
+    const waiter = this.waiter
+    this.waiter = undefined
+    waiter(result)
+  }
+
+  private max = 1
+
+  private step(max: number): Effect.Effect<Slice, Option.Option<E>> | undefined {
+    if (this.over !== undefined) return Effect.fail(this.over)
+    const slice = this.take(max)
+    if (slice !== undefined) return Effect.succeed(slice)
+    if (this.bounded && this.positioned && this.reachedEnd()) {
+      this.finish(Option.none())
+      return Effect.fail(Option.none())
+    }
+    return undefined
+  }
+
+  private reachedEnd(): boolean {
+    for (const partition of this.partitions) if (!partition.reachedEnd) return false
+    return true
+  }
+
+  /** The next slice, from the partition whose turn it is. Synchronous, for readers that loop by themselves. */
+  take(max: number): Slice | undefined {
+    if (this.over !== undefined) return undefined
+    while (this.ready.length > 0) {
+      const partition = this.ready.shift()!
+      const slice = partition.take(max)
+      if (partition.bufferedRecords > 0) this.ready.push(partition)
+      if (slice === undefined) continue
+      this.unreadSince = this.ready.length > 0 ? this.hooks.now() : undefined
+      this.stallReported = false
+      this.hooks.onTaken(slice)
+      return slice
+    }
+    this.unreadSince = undefined
+    return undefined
+  }
+
+  /** The next slice of at most `max` records: waits for it. Fails with `None` at the end. */
+  pull(max: number): Effect.Effect<Slice, Option.Option<E>> {
+    return Effect.suspend(() => {
+      const result = this.step(max)
+      if (result !== undefined) return result
+      return Effect.async<Slice, Option.Option<E>>((resume) => {
+        this.max = max
+        this.waiter = resume
+        this.hooks.onHungry()
+        return Effect.sync(() => {
+          this.waiter = undefined
+        })
+      })
+    })
+  }
+}
