@@ -7,6 +7,7 @@ const withFiles = process.env["CI"] !== undefined || process.argv.includes("--co
 export default defineConfig({
   test: {
     projects,
+    globalSetup: ["packages/kafka/test/support/globalSetup.ts"],
     reporters: [
       "default",
       ...(process.env["GITHUB_ACTIONS"] === "true" ? ["github-actions"] : []),

@@ -7,14 +7,14 @@ import * as fs from "node:fs/promises"
 import * as os from "node:os"
 import * as path from "node:path"
 import { type KafkaBroker, makeBroker } from "./broker.ts"
-import { defaultVersion, type Distribution, resolveDistribution } from "./distribution.ts"
+import { type Distribution, resolveDistribution } from "./distribution.ts"
 import { KafkaFailure } from "./errors.ts"
 import { freePorts } from "./ports.ts"
 import { run } from "./process.ts"
 import { type NodePorts, serverProperties } from "./properties.ts"
 
 export interface KafkaOptions {
-  /** `"4.1.1"` by default. */
+  /** `KAFKA_VERSION` from the environment by default, else `"4.1.1"`. */
   readonly version?: string | undefined
   /** How many brokers, 1 by default. With three or more, data is replicated three times and two must be in sync. */
   readonly brokers?: number | undefined
@@ -143,7 +143,7 @@ const startOnce = async (options: KafkaOptions, distribution: Distribution): Pro
  * when one could but did not. Its processes end with ours, however ours ends.
  */
 export const startKafka = async (options: KafkaOptions = {}): Promise<KafkaCluster> => {
-  const distribution = await resolveDistribution(options.version ?? defaultVersion, options)
+  const distribution = await resolveDistribution(options)
   for (let attempt = 1;; attempt++) {
     try {
       return await startOnce(options, distribution)

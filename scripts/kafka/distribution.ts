@@ -9,7 +9,7 @@ import * as path from "node:path"
 import { KafkaUnavailable } from "./errors.ts"
 import { run } from "./process.ts"
 
-/** The version of Kafka that is started when none is asked for. */
+/** The version of Kafka that is started when neither an option nor `KAFKA_VERSION` asks for another. */
 export const defaultVersion = "4.1.1"
 
 export interface Distribution {
@@ -142,9 +142,12 @@ const findJava = async (): Promise<{ readonly java: string; readonly javaVersion
  * `KafkaUnavailable` where that cannot be done.
  */
 export const resolveDistribution = async (
-  version: string = defaultVersion,
-  options: { readonly log?: ((line: string) => void) | undefined } = {}
+  options: {
+    readonly version?: string | undefined
+    readonly log?: ((line: string) => void) | undefined
+  } = {}
 ): Promise<Distribution> => {
+  const version = options.version ?? (process.env["KAFKA_VERSION"] || defaultVersion)
   if (!/^\d+\.\d+\.\d+(-\w+)?$/.test(version)) {
     throw new KafkaUnavailable(`"${version}" is no version of Kafka; say for instance ${defaultVersion}`)
   }

@@ -3,6 +3,7 @@
  * are skipped for this reason, and only for this one.
  */
 export class KafkaUnavailable extends Error {
+  readonly _tag = "KafkaUnavailable"
   override readonly name = "KafkaUnavailable"
 }
 
@@ -11,5 +12,6 @@ export class KafkaUnavailable extends Error {
  * ends with the tail of what the process said.
  */
 export class KafkaFailure extends Error {
+  readonly _tag = "KafkaFailure"
   override readonly name = "KafkaFailure"
 }

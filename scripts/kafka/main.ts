@@ -8,7 +8,7 @@ const help = `Starts a real Kafka on this machine and keeps it until Ctrl-C. Its
 
   npm run kafka -- [options]
 
-  --version VERSION      Kafka's version (${defaultVersion}; 3.9.1 works too)
+  --version VERSION      Kafka's version (KAFKA_VERSION, else ${defaultVersion}; 3.9.1 works too)
   --brokers N            how many brokers (1)
   --partitions N         partitions of topics that do not say how many (1)
   --port PORT            port of the first broker, if it is free (9092)
@@ -27,7 +27,7 @@ const wholeNumber = (name: string, text: string): number => {
 const readArguments = () => {
   const { values } = parseArgs({
     options: {
-      version: { type: "string", default: process.env["KAFKA_VERSION"] || defaultVersion },
+      version: { type: "string" },
       brokers: { type: "string", default: "1" },
       partitions: { type: "string", default: "1" },
       port: { type: "string", default: "9092" },
