@@ -1,0 +1,210 @@
+/**
+ * The fibers around the accumulator: what is ready goes to the driver's session, answers go back. There are as many
+ * lanes as the session may have requests under way, mostly one; and one timer.
+ */
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberHandle from "effect/FiberHandle"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import { PCGRandom } from "effect/Utils"
+import type { BatchResult, ProducerSession, SendError } from "../../KafkaClient.ts"
+import { ProducerError } from "../../KafkaError.ts"
+import type { Emit } from "../observe.ts"
+import { Accumulator, type Batch, type Entry } from "./accumulator.ts"
+import type { Settings } from "./settings.ts"
+
+export interface Sender {
+  readonly accumulator: Accumulator
+  /** Milliseconds since 1970, by Effect's Clock. */
+  readonly now: () => number
+  /** Why nothing is taken any more, for a record of this topic. */
+  readonly refusal: (topic: string) => SendError | undefined
+  readonly append: (entry: Entry) => void
+  readonly withdraw: (entry: Entry) => void
+  /** Until all that was taken before is settled. */
+  readonly flush: Effect.Effect<void>
+  /** From now on everything fails with this, what waits included. */
+  readonly die: (error: SendError) => void
+}
+
+const backoffFirst = 100
+const backoffMost = 1000
+
+export const make = (options: {
+  readonly session: ProducerSession
+  readonly settings: Settings
+  readonly clientId: string
+  readonly emit: Emit
+  /** Told of records that failed after they were taken. */
+  readonly onFailed: (error: SendError) => void
+}): Effect.Effect<Sender, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { clientId, emit, session, settings } = options
+    const clock = yield* Effect.clock
+    const now = () => clock.unsafeCurrentTimeMillis()
+    const random = new PCGRandom(yield* Random.nextInt)
+    const timer = yield* FiberHandle.make<void>()
+
+    const accumulator = new Accumulator({
+      batchSize: settings.batchSize,
+      maxRequestSize: settings.maxRequestSize,
+      bufferMemory: settings.bufferMemory,
+      linger: settings.linger,
+      resendUnknown: settings.onUnknownOutcome === "resend",
+      backoff: (attempt) => Math.min(backoffMost, backoffFirst * 2 ** (attempt - 1)) * (0.8 + 0.4 * random.number()),
+      random: (limit) => random.integer(limit),
+      onFailed: (topic, partition, records, error) => {
+        options.onFailed(error)
+        if (emit.enabled) emit({ _tag: "ProduceFailed", clientId, topic, partition, records, error })
+      }
+    })
+
+    // -- waking ---------------------------------------------------------------------------------------------------
+
+    const parked: Array<() => void> = []
+    let signalled = false
+    const wake = (): void => {
+      const lane = parked.pop()
+      if (lane === undefined) signalled = true
+      else lane()
+    }
+    const park = Effect.async<void>((resume) => {
+      if (signalled) {
+        signalled = false
+        resume(Effect.void)
+      } else {
+        parked.push(() => resume(Effect.void))
+      }
+    })
+
+    // -- the timer ------------------------------------------------------------------------------------------------
+
+    let armedFor = Infinity
+    const sleepUntil = (at: number): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        armedFor = at
+        return Effect.sleep(Math.max(0, at - now()))
+      }).pipe(
+        Effect.flatMap(() => {
+          accumulator.expire(now())
+          wake()
+          armedFor = accumulator.nextDeadline
+          return armedFor === Infinity ? Effect.void : sleepUntil(armedFor)
+        })
+      )
+    const arm = Effect.suspend(() => {
+      const at = Math.min(accumulator.nextReady, accumulator.nextDeadline)
+      return at < armedFor ? Effect.asVoid(FiberHandle.run(timer, sleepUntil(at))) : Effect.void
+    })
+
+    // -- the lanes ------------------------------------------------------------------------------------------------
+
+    const settle = (batches: ReadonlyArray<Batch>, results: ReadonlyArray<BatchResult>, sentAt: number): void => {
+      const at = now()
+      for (let i = 0; i < batches.length; i++) {
+        const batch = batches[i]!
+        const result = results[i]!
+        const { bytes, partition, topic } = batch
+        const records = batch.records.length
+        const meaning = accumulator.settle(batch, result, at)
+        if (result._tag === "Failed" && result.error._tag === "ProducerFencedError") die(result.error)
+        if (!emit.enabled) continue
+        if (meaning === "stored") {
+          emit({ _tag: "Produced", clientId, topic, partition, records, bytes, millis: at - sentAt })
+        } else if (meaning !== "failed") {
+          emit({ _tag: "ProduceRetried", clientId, topic, partition, records, attempt: batch.attempts })
+        }
+      }
+    }
+
+    const lane = Effect.suspend(() => {
+      const at = now()
+      accumulator.expire(at)
+      const batches = accumulator.drain(at)
+      if (batches.length === 0) return Effect.zipRight(arm, park)
+      if (accumulator.nextReady <= at) wake()
+      if (emit.enabled) {
+        emit({
+          _tag: "ProducerBuffered",
+          clientId,
+          records: accumulator.pending,
+          bytes: accumulator.bufferedBytes
+        })
+      }
+      return arm.pipe(
+        Effect.zipRight(session.send(batches)),
+        Effect.map((results) => settle(batches, results, at))
+      )
+    }).pipe(
+      Effect.forever,
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          if (Exit.isFailure(exit)) crashed(exit.cause)
+        })
+      )
+    )
+
+    // -- the end --------------------------------------------------------------------------------------------------
+
+    let refusal: ((topic: string) => SendError) | undefined
+    const closed = (topic: string, partition?: number, inFlight = false): SendError =>
+      new ProducerError({
+        topic,
+        ...(partition === undefined ? {} : { partition }),
+        reason: "closed",
+        retriable: !inFlight,
+        description: inFlight ? "closed before the broker answered" : "the producer is closed"
+      })
+    const refuse = (error: (topic: string) => SendError): void => {
+      if (refusal !== undefined) return
+      refusal = error
+      accumulator.failAll((_, topic) => error(topic))
+    }
+    const die = (error: SendError): void => refuse(() => error)
+    const crashed = (cause: Cause.Cause<never>): void =>
+      refuse((topic) =>
+        new ProducerError({
+          topic,
+          reason: "closed",
+          retriable: false,
+          description: "the producer died of a defect in its driver or in itself: see the cause",
+          cause
+        })
+      )
+
+    const flush = Effect.async<void>((resume) => {
+      const cancel = accumulator.flush(() => resume(Effect.void))
+      wake()
+      return Effect.sync(cancel)
+    })
+
+    yield* Effect.forEach(Array.from({ length: Math.max(1, session.maxInFlight) }), () => Effect.forkScoped(lane), {
+      discard: true
+    })
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        refusal ??= closed
+        accumulator.hurry()
+        wake()
+        return Effect.timeoutOption(Effect.interruptible(flush), settings.closeTimeout)
+      }).pipe(
+        Effect.zipRight(
+          Effect.sync(() => accumulator.failAll((inFlight, topic, partition) => closed(topic, partition, inFlight)))
+        )
+      )
+    )
+
+    return {
+      accumulator,
+      now,
+      refusal: (topic) => refusal?.(topic),
+      append: (entry) => {
+        if (accumulator.append(entry, now())) wake()
+      },
+      withdraw: (entry) => accumulator.withdraw(entry, now()),
+      flush,
+      die
+    }
+  })
