@@ -17,8 +17,13 @@ export interface Emit {
  * The observer in scope. What it throws is logged the first time, and harms nothing.
  *
  * ```ts
- * const emit = yield* Observe.make
- * if (emit.enabled) emit({ _tag: "Rebalancing", groupId })
+ * import { Effect } from "effect"
+ * import * as Observe from "./observe.ts"
+ *
+ * Effect.gen(function*() {
+ *   const emit = yield* Observe.make
+ *   if (emit.enabled) emit({ _tag: "Rebalancing", groupId: "kitchen" })
+ * })
  * ```
  */
 export const make: Effect.Effect<Emit> = Effect.gen(function*() {
