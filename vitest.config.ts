@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config"
 import projects from "./vitest.workspace.ts"
 
 /** In CI, and with coverage, the results are written as files too: JUnit for dashboards, JSON for scripts. */
-const withFiles = process.env["CI"] !== undefined || process.argv.includes("--coverage")
+const withFiles = (process.env["CI"] ?? "") !== "" || process.argv.includes("--coverage")
 
 export default defineConfig({
   test: {

@@ -10,7 +10,15 @@ const project = (name: string): TestProjectInlineConfiguration => {
   return {
     resolve: { conditions },
     ssr: { resolve: { conditions } },
-    test: { name, root: `packages/${name}`, include: ["test/**/*.test.ts"], environment: "node" }
+    // long enough for a property test or a broker's start on a busy machine: what takes longer than this hangs
+    test: {
+      name,
+      root: `packages/${name}`,
+      include: ["test/**/*.test.ts"],
+      environment: "node",
+      testTimeout: 30_000,
+      hookTimeout: 60_000
+    }
   }
 }
 
