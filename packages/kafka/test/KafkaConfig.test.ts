@@ -1,9 +1,10 @@
-import { KafkaConfig, KafkaError } from "@coffeebuddy/kafka"
+import * as KafkaConfig from "@coffeebuddy/kafka/KafkaConfig"
+import * as KafkaError from "@coffeebuddy/kafka/KafkaError"
 import { describe, expect, it } from "@effect/vitest"
 import {
   Cause,
   Config,
-  ConfigError,
+  type ConfigError,
   ConfigProvider,
   Duration,
   Effect,
