@@ -45,10 +45,15 @@ const soon = Schedule.exponential(100, 1.5).pipe(Schedule.union(Schedule.spaced(
  */
 export const client = (
   environment: Connection.Environment,
-  clientId?: string
+  options: {
+    readonly clientId?: string | undefined
+    /** For how long, in milliseconds, a request is tried again: as long as it may take, if absent. */
+    readonly patience?: number
+  } = {}
 ): Effect.Effect<{ readonly connect: Effect.Effect<void, ClientError>; readonly ask: Ask }, never, Scope.Scope> =>
   Effect.gen(function*() {
     const millis = Duration.toMillis(environment.config.requestTimeout)
+    const schedule = options.patience === undefined ? soon : Schedule.upTo(soon, options.patience)
     const one = yield* Effect.makeSemaphore(1)
     let current: { readonly connection: Connection.Connection; readonly admin: Admin } | undefined
 
@@ -61,7 +66,7 @@ export const client = (
 
     const connected: Effect.Effect<Admin, ClientError> = Effect.suspend(() => {
       if (current !== undefined) return Effect.succeed(current.admin)
-      const connection = Connection.make(environment, { clientId })
+      const connection = Connection.make(environment, { clientId: options.clientId })
       const admin = connection.kafka.admin()
       current = { connection, admin }
       return Effect.as(Connection.establish(environment, connection, admin, "connect"), admin)
@@ -74,7 +79,7 @@ export const client = (
         (admin) =>
           Effect.tryPromise({ try: () => run(admin), catch: (error) => withoutFencing(clientError(error, attempt)) })
       ).pipe(
-        Effect.retry({ schedule: soon, while: isPassing }),
+        Effect.retry({ schedule, while: isPassing }),
         Effect.timeoutFail({
           duration: millis,
           onTimeout: (): Failure => new KafkaTimeoutError({ operation, millis })
@@ -151,7 +156,9 @@ export const make = (environment: Connection.Environment, ask: Ask): AdminSessio
   /** Looks again until there are so many partitions, each with a leader. */
   const awaitPartitions = (operation: string, topic: string, partitions: number): Effect.Effect<void, Failure> =>
     topicMetadata(ask, operation, topic).pipe(
-      Effect.map((found) => found.partitions.length >= partitions && found.partitions.every((p) => p.leader >= 0)),
+      Effect.map((found) =>
+        found.partitions.length >= Math.max(1, partitions) && found.partitions.every((p) => p.leader >= 0)
+      ),
       Effect.catchIf((error) => error._tag === "UnknownTopicError", () => Effect.succeed(false)),
       Effect.repeat({ schedule: Schedule.spaced(50), until: (ready) => ready }),
       Effect.timeoutFail({ duration: millis, onTimeout: (): Failure => new KafkaTimeoutError({ operation, millis }) }),
