@@ -148,7 +148,8 @@ export interface ConsumerCallbacks {
  * @category models
  */
 export type ConsumerNotice =
-  | { readonly _tag: "Joined"; readonly memberId: string; readonly generation: number }
+  /** `generation` is `undefined` where a driver learns it only later. */
+  | { readonly _tag: "Joined"; readonly memberId: string; readonly generation: number | undefined }
   | { readonly _tag: "Rebalancing" }
   | { readonly _tag: "Heartbeat" }
   | { readonly _tag: "Disconnected"; readonly reason: string }

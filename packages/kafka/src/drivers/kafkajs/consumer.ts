@@ -1,0 +1,277 @@
+/**
+ * A consumer's conversation with the cluster through kafkajs.
+ *
+ * kafkajs's consumer loop can not keep the promises of the contract: it rejoins while records are in hand, resets
+ * positions in silence, and commits for generations it is no longer part of. So it is used as a member of the group
+ * and for nothing else; fetching and commits are requests of ours to the brokers it knows.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Capabilities, ConsumerSession, ConsumerSessionOptions, Subscription } from "../../KafkaClient.ts"
+import {
+  type ClientError,
+  CommitError,
+  ConsumerError,
+  KafkaTimeoutError,
+  UnknownTopicError,
+  UnsupportedFeatureError
+} from "../../KafkaError.ts"
+import * as TopicPartition from "../../TopicPartition.ts"
+import type * as Connection from "./connection.ts"
+import * as Cluster from "./consumerCluster.ts"
+import { Fetcher } from "./consumerFetcher.ts"
+import * as Group from "./consumerGroup.ts"
+import { Lanes } from "./consumerLanes.ts"
+
+/**
+ * What this driver can do. The rest is not reachable through kafkajs.
+ */
+export const capabilities: Capabilities = {
+  awaitedRevoke: true,
+  cooperative: false,
+  perPartitionDemand: true,
+  transactionalGroupMetadata: false,
+  staticMembership: false,
+  consumerProtocol: false
+}
+
+export interface Tuning {
+  /** How often new partitions and topics are looked for, in milliseconds. */
+  readonly metadataInterval: number
+}
+
+const defaultTuning: Tuning = { metadataInterval: 30_000 }
+
+/**
+ * Connects, and joins no group before `subscribe`.
+ */
+export const openConsumer = (environment: Connection.Environment, tuning: Tuning = defaultTuning) =>
+(
+  options: ConsumerSessionOptions
+): Effect.Effect<ConsumerSession, ClientError | UnsupportedFeatureError, Scope.Scope> =>
+  Effect.gen(function*() {
+    yield* refuseUnsupported(options)
+    const scope = yield* Effect.scope
+    const clock = yield* Effect.clock
+    const { callbacks, groupId } = options
+
+    let death: Group.FatalError | undefined = undefined
+    let subscription: Subscription | undefined = undefined
+    let lastAlive = clock.unsafeCurrentTimeMillis()
+    const alive = (): void => {
+      lastAlive = clock.unsafeCurrentTimeMillis()
+    }
+    const silence = (): number => clock.unsafeCurrentTimeMillis() - lastAlive
+
+    // a poll that waits, and whether the next one shall not
+    const arrivals = yield* Effect.makeLatch(false)
+    const wake = (): void => {
+      arrivals.unsafeOpen()
+    }
+    const arrived = (): void => {
+      if (lanes.hasReady()) wake()
+    }
+    const die = (error: Group.FatalError): void => {
+      death ??= error
+      wake()
+    }
+    const dead = Effect.suspend(() => death === undefined ? Effect.void : Effect.fail(death))
+
+    const cluster = yield* Cluster.open({ environment, options, alive })
+    const lanes = new Lanes({ maxBytesPerPartition: options.fetchMaxBytesPerPartition, maxWait: options.fetchMaxWait })
+    const fetcher = new Fetcher(
+      { environment, options, cluster, lanes, arrived, alive, notice: callbacks.onNotice, fatal: die },
+      scope,
+      clock
+    )
+
+    const assign = (partitions: ReadonlyArray<TopicPartition.TopicPartition>): Effect.Effect<void> =>
+      Effect.flatMap(callbacks.onAssigned(partitions), (positions) => {
+        for (const tp of partitions) {
+          const position = positions.get(TopicPartition.key(tp))
+          if (position !== undefined) lanes.open(tp, position)
+        }
+        return fetcher.lead
+      })
+
+    const group = yield* Group.Group.make({
+      environment,
+      options,
+      alive,
+      reachable: () => silence() < reachableWithin,
+      callbacks: {
+        assign,
+        halt: (partitions) => {
+          for (const tp of partitions) lanes.close(tp)
+        },
+        revoke: callbacks.onRevoked,
+        lose: callbacks.onLost,
+        notice: callbacks.onNotice
+      }
+    })
+
+    const inGroup = group.run.pipe(Effect.catchAll((error) => Effect.sync(() => die(error))))
+
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => die(new ConsumerError({ reason: "closed", groupId, description: "its scope was closed" })))
+    )
+
+    const subscribeTopics = (topics: ReadonlySet<string>): Effect.Effect<void, ClientError | UnknownTopicError> =>
+      Effect.zipRight(cluster.topics(topics, "subscribe"), Effect.sync(() => group.subscribe(topics)))
+
+    const subscribe: ConsumerSession["subscribe"] = (next) =>
+      Effect.gen(function*() {
+        yield* dead
+        const before = subscription
+        if (before !== undefined && (before._tag === "Manual") !== (next._tag === "Manual")) {
+          return yield* new ConsumerError({
+            reason: "subscription",
+            groupId,
+            description: "a session is either in a group or reads given partitions"
+          })
+        }
+        switch (next._tag) {
+          case "Topics":
+            yield* subscribeTopics(next.topics)
+            break
+          case "Pattern":
+            yield* subscribeTopics(yield* cluster.matching(next.pattern)).pipe(
+              // deleted just now
+              Effect.catchTag("UnknownTopicError", () => Effect.void)
+            )
+            break
+          case "Manual": {
+            yield* cluster.topics(new Set(next.partitions.map(({ topic }) => topic)), "subscribe")
+            const unknown = next.partitions.find(({ partition, topic }) =>
+              !cluster.partitionsOf(topic).includes(partition)
+            )
+            if (unknown !== undefined) return yield* new UnknownTopicError({ operation: "subscribe", ...unknown })
+            const wanted = new Set(next.partitions.map(TopicPartition.key))
+            for (const tp of lanes.partitions()) if (!wanted.has(TopicPartition.key(tp))) lanes.close(tp)
+            yield* Effect.forkIn(assign(next.partitions.filter((tp) => !lanes.has(tp))), scope)
+          }
+        }
+        subscription = next
+        alive()
+        if (before === undefined) {
+          if (next._tag !== "Manual") yield* Effect.forkIn(inGroup, scope)
+          yield* Effect.forkIn(watch, scope)
+          yield* Effect.forkIn(refresh, scope)
+        }
+      })
+
+    /** Looks for new partitions and for new topics that match. */
+    const refresh = Effect.forever(Effect.zipRight(
+      Effect.sleep(tuning.metadataInterval),
+      Effect.gen(function*() {
+        yield* cluster.refresh
+        yield* fetcher.lead
+        if (subscription?._tag === "Pattern") {
+          const topics = yield* cluster.matching(subscription.pattern)
+          yield* cluster.topics(topics, "subscribe")
+          group.subscribe(topics)
+        }
+        yield* group.lookForPartitions((topic) => cluster.partitionsOf(topic).length)
+      }).pipe(Effect.ignore)
+    ))
+
+    /** Fails the session when nothing was heard for too long. Where nothing is to be heard, it asks. */
+    const watch: Effect.Effect<void> = Effect.gen(function*() {
+      const askAfter = Math.min(3000, options.unavailableAfter / 3)
+      while (death === undefined) {
+        yield* Effect.sleep(Math.min(1000, askAfter))
+        if (silence() >= options.unavailableAfter) {
+          die(
+            new ConsumerError({
+              reason: "unavailable",
+              groupId,
+              description: `nothing was heard from the cluster for ${silence()} ms`
+            })
+          )
+        } else if (silence() >= askAfter) {
+          yield* cluster.refresh.pipe(
+            Effect.timeoutOption(options.unavailableAfter - silence()),
+            Effect.ignore
+          )
+        }
+      }
+    })
+
+    const poll: ConsumerSession["poll"] = (demand, maxWait) =>
+      Effect.suspend(() => {
+        if (death !== undefined) return Effect.fail(death)
+        const fetched = lanes.take(demand, clock.unsafeCurrentTimeMillis())
+        fetcher.look()
+        if (fetched.length > 0) {
+          arrivals.unsafeClose()
+          return Effect.succeed(fetched)
+        }
+        return arrivals.await.pipe(
+          Effect.timeoutOption(maxWait),
+          Effect.flatMap(() => {
+            arrivals.unsafeClose()
+            return death === undefined ? Effect.succeed(lanes.takeMore()) : Effect.fail(death)
+          })
+        )
+      })
+
+    const commit: ConsumerSession["commit"] = (offsets) => {
+      const refuse = (reason: "stale" | "closed", description: string) =>
+        Effect.fail<Cluster.CommitFailure>({
+          error: new CommitError({
+            reason,
+            partitions: offsets.map(({ partition, topic }) => ({ topic, partition })),
+            description
+          }),
+          retriable: false
+        })
+      if (death !== undefined) return refuse("closed", death.message)
+      if (subscription?._tag === "Manual") return cluster.commit(offsets, undefined)
+      return group.committer.pipe(
+        Effect.timeoutFail({
+          duration: options.sessionTimeout,
+          onTimeout: (): Cluster.CommitFailure => ({
+            error: new KafkaTimeoutError({ operation: "commit", millis: options.sessionTimeout }),
+            retriable: true
+          })
+        }),
+        Effect.flatMap((member) =>
+          member === undefined
+            ? refuse("stale", "this member holds no partitions")
+            : cluster.commit(offsets, member)
+        )
+      )
+    }
+
+    return {
+      capabilities,
+      subscribe,
+      poll,
+      wake,
+      commit,
+      seek: (tp, offset) =>
+        Effect.sync(() => {
+          if (lanes.has(tp)) lanes.seek(tp, offset)
+          fetcher.look()
+        }),
+      committed: (partitions) => cluster.committed(partitions),
+      offsets: (partitions, spec) => cluster.offsets(partitions, spec),
+      partitionsFor: (topic) => cluster.partitionsFor(topic),
+      groupMetadata: () => group.metadata
+    }
+  })
+
+/** A cluster that was heard so lately is told goodbye, in milliseconds. */
+const reachableWithin = 5000
+
+const refuseUnsupported = (options: ConsumerSessionOptions): Effect.Effect<void, UnsupportedFeatureError> => {
+  const refuse = (feature: string, reason: string) =>
+    Effect.fail(new UnsupportedFeatureError({ driver: "kafkajs", feature, reason }))
+  if (options.groupInstanceId !== undefined) {
+    return refuse("static membership", "kafkajs has no group instance ids: leave the instance id out")
+  }
+  if (options.assignment === "cooperative") {
+    return refuse("cooperative rebalancing", "kafkajs revokes all partitions at each rebalance: use \"eager\"")
+  }
+  return Effect.void
+}

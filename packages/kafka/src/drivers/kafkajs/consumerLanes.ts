@@ -1,0 +1,251 @@
+/**
+ * What is being fetched: for each partition where it stands, how much more of it is wanted, and what has arrived and
+ * was not delivered yet. Plain state without time, network or kafkajs in it; the session's fibers are its only users.
+ */
+import type { Demand, Fetched, FetchedChunk, PartitionFault } from "../../KafkaClient.ts"
+import * as TopicPartition from "../../TopicPartition.ts"
+
+interface Lane {
+  readonly topicPartition: TopicPartition.TopicPartition
+  readonly key: TopicPartition.Key
+  position: bigint
+  /** Counts seeks: what was fetched before one is dropped. */
+  version: number
+  /** The broker that leads the partition. */
+  leader: string | undefined
+  /** Bytes that may still be fetched. */
+  granted: number
+  /** When that came down to nothing. */
+  exhaustedAt: number
+  demanded: boolean
+  /** The fetch under way that it is part of. */
+  fetching: Plan | undefined
+  /** Set once a fault was told: nothing is fetched until a seek. */
+  faulty: boolean
+  queue: Array<Fetched>
+}
+
+/**
+ * Which partitions one fetch asks for.
+ */
+export interface Plan {
+  readonly wanted: ReadonlyArray<Wanted>
+  /** How long the broker may hold it, in milliseconds. */
+  readonly maxWait: number
+}
+
+export interface Wanted extends TopicPartition.TopicPartition {
+  readonly position: bigint
+  readonly maxBytes: number
+  readonly version: number
+}
+
+export interface Limits {
+  readonly maxBytesPerPartition: number
+  readonly maxWait: number
+}
+
+/** A broker answers one fetch of a connection at a time, so even a fetch that wants to be short lasts this long. */
+const shortestWait = 10
+
+export class Lanes {
+  private readonly limits: Limits
+  private readonly lanes = new Map<TopicPartition.Key, Lane>()
+  private versions = 0
+  /** Lanes with something in their queues. */
+  private readonly ready = new Set<Lane>()
+
+  constructor(limits: Limits) {
+    this.limits = limits
+  }
+
+  has(topicPartition: TopicPartition.TopicPartition): boolean {
+    return this.lanes.has(TopicPartition.key(topicPartition))
+  }
+
+  partitions(): ReadonlyArray<TopicPartition.TopicPartition> {
+    return Array.from(this.lanes.values(), (lane) => lane.topicPartition)
+  }
+
+  position(topicPartition: TopicPartition.TopicPartition): bigint | undefined {
+    return this.lanes.get(TopicPartition.key(topicPartition))?.position
+  }
+
+  /** Starts a partition, or starts it anew. */
+  open(topicPartition: TopicPartition.TopicPartition, position: bigint): void {
+    const key = TopicPartition.key(topicPartition)
+    this.close(topicPartition)
+    this.lanes.set(key, {
+      topicPartition,
+      key,
+      position,
+      version: this.versions++,
+      leader: undefined,
+      granted: 0,
+      exhaustedAt: 0,
+      demanded: false,
+      fetching: undefined,
+      faulty: false,
+      queue: []
+    })
+  }
+
+  /** Ends a partition; what has arrived for it is dropped. */
+  close(topicPartition: TopicPartition.TopicPartition): void {
+    const key = TopicPartition.key(topicPartition)
+    const lane = this.lanes.get(key)
+    if (lane === undefined) return
+    this.lanes.delete(key)
+    this.ready.delete(lane)
+  }
+
+  /** Goes on from another offset; what has arrived is dropped, and so will be what is under way. */
+  seek(topicPartition: TopicPartition.TopicPartition, offset: bigint): void {
+    const lane = this.lanes.get(TopicPartition.key(topicPartition))
+    if (lane === undefined) return
+    lane.position = offset
+    lane.version = this.versions++
+    lane.faulty = false
+    lane.queue = []
+    this.ready.delete(lane)
+  }
+
+  /** Tells who leads what. Answers all leaders there are. */
+  lead(leaderOf: (topicPartition: TopicPartition.TopicPartition) => string | undefined): ReadonlySet<string> {
+    const leaders = new Set<string>()
+    for (const lane of this.lanes.values()) {
+      lane.leader = leaderOf(lane.topicPartition)
+      if (lane.leader !== undefined) leaders.add(lane.leader)
+    }
+    return leaders
+  }
+
+  /** Partitions whose leader is not known. */
+  leaderless(): ReadonlyArray<TopicPartition.TopicPartition> {
+    return Array.from(this.lanes.values()).filter((lane) => lane.leader === undefined && !lane.faulty)
+      .map((lane) => lane.topicPartition)
+  }
+
+  /**
+   * Replaces the demand, and takes what has arrived of what is demanded, which counts against it. Faults are taken
+   * whatever the demand.
+   */
+  take(demand: ReadonlyMap<TopicPartition.Key, Demand>, now: number): Array<Fetched> {
+    const out: Array<Fetched> = []
+    for (const lane of this.lanes.values()) {
+      const wanted = demand.get(lane.key)?.maxBytes ?? 0
+      lane.demanded = wanted > 0
+      const taken = lane.queue.length === 0 ? 0 : this.drain(lane, out)
+      this.grant(lane, wanted - taken, now)
+    }
+    return out
+  }
+
+  /** Takes what has arrived since, on the same demand. */
+  takeMore(): Array<Fetched> {
+    const out: Array<Fetched> = []
+    for (const lane of this.ready) this.drain(lane, out)
+    return out
+  }
+
+  /** Whether there is something to take on the present demand. */
+  hasReady(): boolean {
+    for (const lane of this.ready) {
+      if (lane.demanded || lane.queue.some((fetched) => fetched._tag !== "Chunk")) return true
+    }
+    return false
+  }
+
+  private drain(lane: Lane, out: Array<Fetched>): number {
+    let taken = 0
+    const kept: Array<Fetched> = []
+    for (const fetched of lane.queue) {
+      if (fetched._tag === "Chunk" && !lane.demanded) {
+        kept.push(fetched)
+      } else {
+        out.push(fetched)
+        if (fetched._tag === "Chunk") taken += fetched.bytes
+      }
+    }
+    lane.queue = kept
+    if (kept.length === 0) this.ready.delete(lane)
+    return taken
+  }
+
+  private grant(lane: Lane, granted: number, now: number): void {
+    if (granted <= 0 && lane.granted > 0) lane.exhaustedAt = now
+    lane.granted = granted
+  }
+
+  /**
+   * The next fetch from a broker, if anything is wanted of it. What it asks for counts as being fetched until
+   * {@link done}.
+   *
+   * While a partition of this broker is not wanted for the moment, the others are not waited for long: a broker
+   * answers the fetches of a connection one after the other, and it is likely to be wanted again soon.
+   *
+   * @param only ask for this topic alone
+   */
+  plan(leader: string, now: number, only?: string): Plan | undefined {
+    const wanted: Array<Wanted> = []
+    let maxWait = this.limits.maxWait
+    for (const lane of this.lanes.values()) {
+      if (lane.leader !== leader || lane.faulty || lane.fetching !== undefined) continue
+      if (lane.granted <= 0) {
+        maxWait = Math.min(maxWait, Math.max(shortestWait, now - lane.exhaustedAt))
+        continue
+      }
+      if (only !== undefined && lane.topicPartition.topic !== only) continue
+      wanted.push({
+        ...lane.topicPartition,
+        position: lane.position,
+        maxBytes: Math.min(lane.granted, this.limits.maxBytesPerPartition),
+        version: lane.version
+      })
+    }
+    if (wanted.length === 0) return undefined
+    const plan: Plan = { wanted, maxWait: Math.round(maxWait) }
+    for (const one of wanted) this.lanes.get(TopicPartition.key(one))!.fetching = plan
+    return plan
+  }
+
+  /** The fetch of a plan has ended, whatever came of it. */
+  done(plan: Plan): void {
+    for (const wanted of plan.wanted) {
+      const lane = this.lanes.get(TopicPartition.key(wanted))
+      if (lane?.fetching === plan) lane.fetching = undefined
+    }
+  }
+
+  /** Takes in what was fetched. Answers whether it was still wanted. */
+  arrived(wanted: Wanted, chunk: FetchedChunk, now: number): boolean {
+    const lane = this.current(wanted)
+    if (lane === undefined) return false
+    lane.position = chunk.nextOffset
+    lane.queue.push(chunk)
+    this.ready.add(lane)
+    this.grant(lane, lane.granted - chunk.bytes, now)
+    return true
+  }
+
+  /** Notes what went wrong with a partition. Answers whether anybody still cares. */
+  failed(wanted: Wanted, fault: PartitionFault): boolean {
+    const lane = this.current(wanted)
+    if (lane === undefined || lane.faulty) return false
+    lane.faulty = true
+    lane.queue.push(fault)
+    this.ready.add(lane)
+    return true
+  }
+
+  /** Notes that a partition is of no use any more. Answers whether anybody still cares. */
+  fail(topicPartition: TopicPartition.TopicPartition, fault: PartitionFault): boolean {
+    const lane = this.lanes.get(TopicPartition.key(topicPartition))
+    return lane !== undefined && this.failed({ ...topicPartition, ...lane, maxBytes: 0 }, fault)
+  }
+
+  private current(wanted: Wanted): Lane | undefined {
+    const lane = this.lanes.get(TopicPartition.key(wanted))
+    return lane !== undefined && lane.version === wanted.version && lane.position === wanted.position ? lane : undefined
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * What a fetch response of kafkajs holds, read as Kafka means it. Pure.
+ *
+ * kafkajs's own `Batch` is not used: it delivers records of aborted transactions where two of them overlap or where a
+ * record's key is four zero bytes, and it can't tell where a compacted record batch ends.
+ */
+import type { FetchedChunk, RecordView } from "../../KafkaClient.ts"
+import type { Header, RecordHeaders } from "../../RecordHeaders.ts"
+import type * as TopicPartition from "../../TopicPartition.ts"
+
+/**
+ * A record as kafkajs decodes it.
+ */
+export interface RawRecord {
+  readonly offset: string
+  readonly timestamp?: string | undefined
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers?: Readonly<Record<string, Buffer | null | ReadonlyArray<Buffer | null>>> | undefined
+  readonly isControlRecord?: boolean | undefined
+  /** Absent for message formats before Kafka 0.11. */
+  readonly batchContext?: {
+    readonly firstOffset: string
+    readonly lastOffsetDelta: number
+    readonly producerId: string
+    readonly inTransaction: boolean
+  } | undefined
+}
+
+/**
+ * One partition of a fetch response as kafkajs decodes it.
+ */
+export interface RawPartition {
+  readonly partition: number
+  readonly highWatermark: string
+  readonly lastStableOffset?: string | undefined
+  readonly abortedTransactions?:
+    | ReadonlyArray<{ readonly producerId: string; readonly firstOffset: string }>
+    | null
+    | undefined
+  readonly messages: ReadonlyArray<RawRecord>
+}
+
+/**
+ * A whole fetch response.
+ */
+export interface RawResponse {
+  readonly responses: ReadonlyArray<{ readonly topicName: string; readonly partitions: ReadonlyArray<RawPartition> }>
+}
+
+/**
+ * Reads kafkajs's records, each part only when it is asked for.
+ */
+export const view: RecordView<RawRecord> = {
+  offset: (raw) => BigInt(raw.offset),
+  timestamp: (raw) => BigInt(raw.timestamp ?? -1),
+  key: (raw) => raw.key,
+  value: (raw) => raw.value,
+  headers: (raw) => headers(raw)
+}
+
+const headers = (raw: RawRecord): RecordHeaders => {
+  const out: Array<Header> = []
+  for (const name in raw.headers) {
+    const value = raw.headers[name]
+    if (Array.isArray(value)) { for (const one of value) out.push([name, one]) }
+    else out.push([name, singleHeader(value)])
+  }
+  return out
+}
+
+const singleHeader = (value: Buffer | null | ReadonlyArray<Buffer | null> | undefined): Buffer | null =>
+  Buffer.isBuffer(value) ? value : null
+
+/**
+ * The records of a partition from `position` on, as far as the reader may see them; `undefined` if the response says
+ * nothing new.
+ */
+export const chunk = (
+  topicPartition: TopicPartition.TopicPartition,
+  position: bigint,
+  data: RawPartition,
+  committedOnly: boolean
+): FetchedChunk<RawRecord> | undefined => {
+  const { messages } = data
+  if (messages.length === 0) return undefined
+  const nextOffset = endOf(messages[messages.length - 1]!)
+  if (nextOffset <= position) return undefined
+  const records = visible(messages, position, committedOnly ? data.abortedTransactions ?? [] : [])
+  return {
+    _tag: "Chunk",
+    topicPartition,
+    records,
+    view,
+    bytes: bytesOf(records),
+    nextOffset,
+    highWatermark: logEnd(data, committedOnly)
+  }
+}
+
+/**
+ * The end of the log as this reader may see it.
+ */
+export const logEnd = (data: RawPartition, committedOnly: boolean): bigint =>
+  BigInt(committedOnly && data.lastStableOffset !== undefined ? data.lastStableOffset : data.highWatermark)
+
+/** Where the record batch of a record ends, which after compaction is not always with its last record. */
+const endOf = (last: RawRecord): bigint => {
+  const batch = last.batchContext
+  const own = BigInt(last.offset) + 1n
+  if (batch === undefined) return own
+  const end = BigInt(batch.firstOffset) + BigInt(batch.lastOffsetDelta) + 1n
+  return end > own ? end : own
+}
+
+const visible = (
+  messages: ReadonlyArray<RawRecord>,
+  position: bigint,
+  aborted: ReadonlyArray<{ readonly producerId: string; readonly firstOffset: string }>
+): ReadonlyArray<RawRecord> => {
+  // a response begins at the start of a record batch, which may be before the position
+  let first = 0
+  while (first < messages.length && BigInt(messages[first]!.offset) < position) first++
+  if (aborted.length > 0) return committed(messages, first, aborted)
+  let i = first
+  while (i < messages.length && messages[i]!.isControlRecord !== true) i++
+  if (i === messages.length) return first === 0 ? messages : messages.slice(first)
+  const out = messages.slice(first, i)
+  for (; i < messages.length; i++) {
+    const message = messages[i]!
+    if (message.isControlRecord !== true) out.push(message)
+  }
+  return out
+}
+
+/** Leaves out what was written in transactions that were aborted, as the broker lists them. */
+const committed = (
+  messages: ReadonlyArray<RawRecord>,
+  first: number,
+  aborted: ReadonlyArray<{ readonly producerId: string; readonly firstOffset: string }>
+): ReadonlyArray<RawRecord> => {
+  const upcoming = aborted
+    .map(({ firstOffset, producerId }) => ({ producerId, from: BigInt(firstOffset) }))
+    .sort((a, b) => a.from < b.from ? -1 : a.from > b.from ? 1 : 0)
+  const open = new Set<string>()
+  const out: Array<RawRecord> = []
+  let next = 0
+  // from the very beginning, since a marker before the position ends a transaction too
+  for (let i = 0; i < messages.length; i++) {
+    const message = messages[i]!
+    const offset = BigInt(message.offset)
+    while (next < upcoming.length && upcoming[next]!.from <= offset) open.add(upcoming[next++]!.producerId)
+    const batch = message.batchContext
+    if (message.isControlRecord === true) {
+      if (batch !== undefined && isAbortMarker(message)) open.delete(batch.producerId)
+      continue
+    }
+    if (i < first) continue
+    if (batch !== undefined && batch.inTransaction && open.has(batch.producerId)) continue
+    out.push(message)
+  }
+  return out
+}
+
+/** A control record's key is its version and its type, two bytes each; type 0 is an abort. */
+const isAbortMarker = ({ key }: RawRecord): boolean => key !== null && key.length >= 4 && key.readInt16BE(2) === 0
+
+const bytesOf = (records: ReadonlyArray<RawRecord>): number => {
+  let bytes = 0
+  for (const record of records) {
+    if (record.key !== null) bytes += record.key.length
+    if (record.value !== null) bytes += record.value.length
+    for (const name in record.headers) bytes += name.length + headerBytes(record.headers[name])
+  }
+  return bytes
+}
+
+const headerBytes = (value: Buffer | null | ReadonlyArray<Buffer | null> | undefined): number => {
+  if (value === null || value === undefined) return 0
+  if (Buffer.isBuffer(value)) return value.length
+  let bytes = 0
+  for (const one of value) if (one !== null) bytes += one.length
+  return bytes
+}
