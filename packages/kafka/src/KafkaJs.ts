@@ -9,10 +9,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Admin from "./drivers/kafkajs/admin.ts"
 import * as Connection from "./drivers/kafkajs/connection.ts"
+import * as Consumer from "./drivers/kafkajs/consumer.ts"
 import * as Producer from "./drivers/kafkajs/producer.ts"
 import * as KafkaClient from "./KafkaClient.ts"
 import type { KafkaConfig } from "./KafkaConfig.ts"
-import { UnsupportedFeatureError } from "./KafkaError.ts"
 
 /**
  * What kafkajs can do, and what it can't.
@@ -49,8 +49,7 @@ export const layer: Layer.Layer<KafkaClient.KafkaClient, never, KafkaConfig> = L
   Effect.map(Connection.environment(), (environment): KafkaClient.Service => ({
     driver: "kafkajs",
     capabilities,
-    openConsumer: () =>
-      new UnsupportedFeatureError({ driver: "kafkajs", feature: "consumer", reason: "it is being written" }),
+    openConsumer: (options) => Consumer.open(environment, capabilities, options),
     openProducer: (options) => Producer.open(environment, capabilities, options),
     openAdmin: Admin.open(environment)
   }))

@@ -23,18 +23,6 @@ import { Fetcher } from "./consumerFetcher.ts"
 import * as Group from "./consumerGroup.ts"
 import { Lanes } from "./consumerLanes.ts"
 
-/**
- * What this driver can do. The rest is not reachable through kafkajs.
- */
-export const capabilities: Capabilities = {
-  awaitedRevoke: true,
-  cooperative: false,
-  perPartitionDemand: true,
-  transactionalGroupMetadata: false,
-  staticMembership: false,
-  consumerProtocol: false
-}
-
 export interface Tuning {
   /** How often new partitions and topics are looked for, in milliseconds. */
   readonly metadataInterval: number
@@ -45,9 +33,11 @@ const defaultTuning: Tuning = { metadataInterval: 30_000 }
 /**
  * Connects, and joins no group before `subscribe`.
  */
-export const openConsumer = (environment: Connection.Environment, tuning: Tuning = defaultTuning) =>
-(
-  options: ConsumerSessionOptions
+export const open = (
+  environment: Connection.Environment,
+  capabilities: Capabilities,
+  options: ConsumerSessionOptions,
+  tuning: Tuning = defaultTuning
 ): Effect.Effect<ConsumerSession, ClientError | UnsupportedFeatureError, Scope.Scope> =>
   Effect.gen(function*() {
     yield* refuseUnsupported(options)

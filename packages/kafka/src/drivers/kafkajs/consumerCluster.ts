@@ -58,7 +58,7 @@ export const within = (millis: number, run: () => Promise<unknown>): Effect.Effe
       resume(Effect.void)
     }
     const timer = setTimeout(done, millis)
-    run().then(done, done)
+    run().catch(() => undefined).finally(done)
   })
 
 /**

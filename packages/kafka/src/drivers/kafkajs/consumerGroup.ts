@@ -9,7 +9,7 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { Assigner, Cluster, Consumer, GroupDescription, PartitionAssigner, PartitionMetadata } from "kafkajs"
 import type { ConsumerCallbacks, ConsumerSessionOptions, GroupMetadata } from "../../KafkaClient.ts"
-import { type ClientError, ConsumerError, UnknownTopicError } from "../../KafkaError.ts"
+import { type ClientError, ConsumerError, type UnknownTopicError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
 import * as Connection from "./connection.ts"
 import * as Assignor from "./consumerAssignor.ts"
@@ -340,8 +340,8 @@ export class Group {
     })
     consumer.on(REBALANCING, () => {
       alive()
+      if (!member.told) callbacks.notice({ _tag: "Rebalancing" })
       member.stirred("Rebalancing")
-      callbacks.notice({ _tag: "Rebalancing" })
     })
     consumer.on(CRASH, ({ payload }) => end(payload.error))
   }
@@ -414,6 +414,8 @@ class Member {
   private readonly topics: ReadonlyArray<string>
   private cluster!: Cluster
   private running: Promise<void> | undefined = undefined
+  /** Whether the present rebalance was told of. */
+  told = false
   private rebalancing = false
   private stir = false
 
@@ -518,8 +520,8 @@ class Member {
   /** Something happened. */
   stirred(what: "Joined" | "Heartbeat" | "Rebalancing"): void {
     this.stir = true
-    if (what === "Rebalancing") this.rebalancing = true
-    else this.rebalancing = false
+    this.rebalancing = what === "Rebalancing"
+    this.told = what === "Rebalancing"
     if (what === "Joined" || what === "Rebalancing") this.joining = false
   }
 
