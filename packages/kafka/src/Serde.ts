@@ -145,6 +145,9 @@ const present = (bytes: Uint8Array | null): Uint8Array => {
   return bytes
 }
 
+/** For programs without types. */
+const nameOf = (value: unknown): string => value === null ? "null" : typeof value
+
 const asBuffer = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
@@ -165,7 +168,13 @@ const lengthOf = (bytes: Uint8Array | null, length: number): Buffer => {
  * @since 0.1.0
  * @category serdes
  */
-export const bytes: Serde<Uint8Array> = fromFunctions(present, present)
+export const bytes: Serde<Uint8Array> = fromFunctions(
+  (value) => {
+    if (!(value instanceof Uint8Array)) throw new TypeError(`expected a Uint8Array, found ${nameOf(value)}`)
+    return value
+  },
+  present
+)
 
 /** In every Node we run on, and not yet in the library of ES2023. */
 const isWellFormed = (text: string & { readonly isWellFormed?: () => boolean }): boolean =>
@@ -181,7 +190,7 @@ const isWellFormed = (text: string & { readonly isWellFormed?: () => boolean }):
 export const string: Serde<string> = fromFunctions(
   (value) => {
     if (typeof value !== "string") {
-      throw new TypeError(`expected a string, found ${value === null ? "null" : typeof value}`)
+      throw new TypeError(`expected a string, found ${nameOf(value)}`)
     }
     if (!isWellFormed(value)) throw new TypeError("it has half of a surrogate pair in it, which UTF-8 can't hold")
     return Buffer.from(value, "utf8")
@@ -197,7 +206,7 @@ export const string: Serde<string> = fromFunctions(
  */
 export const int32: Serde<number> = fromFunctions(
   (value) => {
-    if (!Number.isInteger(value)) throw new RangeError(`${value} is no integer`)
+    if (!Number.isInteger(value)) throw new RangeError(`${String(value)} is no integer`)
     const buffer = Buffer.allocUnsafe(4)
     buffer.writeInt32BE(value)
     return buffer
@@ -223,7 +232,7 @@ export const int64: Serde<bigint> = fromFunctions(
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
 const checkUuid = (text: string): string => {
-  if (!uuidPattern.test(text)) throw new TypeError(`"${text.slice(0, 64)}" is no UUID`)
+  if (!uuidPattern.test(text)) throw new TypeError(`"${String(text).slice(0, 64)}" is no UUID`)
   return text.toLowerCase()
 }
 
