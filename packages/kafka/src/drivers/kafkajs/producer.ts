@@ -252,11 +252,11 @@ class Session {
   // -------------------------------------------------------------------------------------------------------------------
 
   send(batches: ReadonlyArray<ProducerBatch>): Effect.Effect<ReadonlyArray<BatchResult>> {
-    const all = batches.map((batch) => new Pending(batch))
-    for (const one of all) {
-      if (one.batch.records.length === 0) one.result = { _tag: "Stored", baseOffset: -1n }
-    }
     return Effect.gen(this, function*() {
+      const all = batches.map((batch) => new Pending(batch))
+      for (const one of all) {
+        if (one.batch.records.length === 0) one.result = { _tag: "Stored", baseOffset: -1n }
+      }
       const deadline = (yield* Clock.currentTimeMillis) + this.options.deliveryTimeout
       for (let round = 0;; round++) {
         const pending = all.filter((one) => one.result === undefined)
@@ -401,7 +401,7 @@ class Session {
         this.retire(incarnation)
         return 0
       case "metadata":
-        for (const one of group) if (!one.perhapsStored) one.fail(this.passing(one, error), "retry")
+        for (const one of group) if (!one.perhapsStored) one.fail(withoutTopic(this.passing(one, error)), "retry")
         for (const topic of incarnation.leaders.keys()) this.seen.delete(topic)
         if (++incarnation.troubles > 1 && this.state !== "open") this.retire(incarnation)
         return 100
@@ -435,7 +435,7 @@ class Session {
     })
   }
 
-  private passing(one: Pending, error: unknown): SendError {
+  private passing(one: Pending, error: unknown): ReturnType<typeof clientError> {
     return clientError(error, this.about(one))
   }
 

@@ -1,0 +1,133 @@
+import { expect, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as RealKafka from "../support/RealKafka.ts"
+import { apiKeys, batch, Faults, makeTopic, open, plainProducer, readLog, summary, values } from "./support.ts"
+
+class TwoBrokers extends Context.Tag("TwoBrokers")<TwoBrokers, {
+  readonly brokers: string
+  readonly port: (nodeId: number) => number
+  readonly kafka: RealKafka.OwnKafka
+}>() {
+  static readonly layer = Layer.scoped(
+    TwoBrokers,
+    Effect.map(RealKafka.start({ brokers: 2 }), (kafka) => ({
+      brokers: kafka.bootstrapServers,
+      port: (nodeId: number) => Number(kafka.broker(nodeId).address.split(":")[1]),
+      kafka
+    }))
+  )
+}
+
+/** Until so many requests of this kind have been sent. */
+const sent = (faults: Faults, apiKey: number, count: number): Effect.Effect<void> =>
+  Effect.async<void>((resume) => {
+    const look = () => faults.requests(apiKey) >= count ? resume(Effect.void) : setImmediate(look)
+    look()
+  })
+
+RealKafka.suiteOfOwn("producing through kafkajs to two brokers", () => {
+  layer(TwoBrokers.layer, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
+    it.scoped("where one broker's connection breaks, every record is stored once", () =>
+      Effect.gen(function*() {
+        const { brokers, port } = yield* TwoBrokers
+        const faults = new Faults()
+        const topic = yield* makeTopic(brokers, { leaders: [1, 2, 1, 2, 1, 2] })
+        const session = yield* open(brokers, {}, faults)
+        const all: Array<string> = []
+        for (const kind of ["cut", "lose"] as const) {
+          for (const nodeId of [1, 2]) {
+            faults.arm({ kind, times: 1, port: port(nodeId) })
+            const names = [0, 1, 2, 3, 4, 5].map((p) => ["a", "b", "c"].map((one) => `${kind}-${nodeId}-${p}-${one}`))
+            const results = yield* session.send(names.map((values, p) => batch(topic, p, ...values)))
+            expect(results.map((one) => one._tag)).toEqual(results.map(() => "Stored"))
+            all.push(...names.flat())
+          }
+        }
+        expect(faults.fired).toBe(4)
+        expect([...values(yield* readLog(brokers, topic))].sort()).toEqual(all.sort())
+      }))
+
+    it.scoped("plain kafkajs loses and doubles records that it was told no partition for", () =>
+      Effect.gen(function*() {
+        const { brokers, port } = yield* TwoBrokers
+        const faults = new Faults()
+        const topic = yield* makeTopic(brokers, { leaders: [1, 2, 1, 2, 1, 2] })
+        const producer = yield* plainProducer(brokers, { idempotent: true }, faults)
+        faults.arm({ kind: "cut", times: 1, port: port(2) })
+        const messages = Array.from({ length: 31 }, (_, i) => ({ value: `m${i}` }))
+        yield* Effect.promise(() => producer.send({ topic, messages }))
+        expect(new Set(values(yield* readLog(brokers, topic))).size).toBeLessThan(31)
+      }))
+
+    const oneFailsWhileOneIsSlow = (faults: Faults, port: (nodeId: number) => number, send: Effect.Effect<void>) =>
+      Effect.gen(function*() {
+        const before = faults.requests(apiKeys.produce)
+        faults.arm({ kind: "hold", times: 1, port: port(2) })
+        faults.arm({ kind: "lose", times: 1, port: port(1) })
+        const sending = yield* Effect.fork(send)
+        // the first of each broker, and the second of the one whose answer was lost
+        yield* sent(faults, apiKeys.produce, before + 3)
+        faults.release()
+        yield* Fiber.join(sending)
+      })
+
+    it.scoped("where one broker's answer is lost while the other is slow, every record is stored once", () =>
+      Effect.gen(function*() {
+        const { brokers, port } = yield* TwoBrokers
+        const faults = new Faults()
+        const topic = yield* makeTopic(brokers, { leaders: [1, 2] })
+        const session = yield* open(brokers, {}, faults)
+        yield* session.send([batch(topic, 0, "w0"), batch(topic, 1, "w1")])
+        const results: Array<string> = []
+        yield* oneFailsWhileOneIsSlow(
+          faults,
+          port,
+          Effect.map(session.send([batch(topic, 0, "a0"), batch(topic, 1, "a1")]), (all) => {
+            results.push(...summary(all))
+          })
+        )
+        expect(results).toEqual(["stored@1", "stored@1"])
+        expect(values(yield* readLog(brokers, topic))).toEqual(["w0", "a0", "w1", "a1"])
+      }))
+
+    it.scoped("plain kafkajs doubles the records of the slow broker", () =>
+      Effect.gen(function*() {
+        const { brokers, port } = yield* TwoBrokers
+        const faults = new Faults()
+        const topic = yield* makeTopic(brokers, { leaders: [1, 2] })
+        const producer = yield* plainProducer(brokers, { idempotent: true, retry: { initialRetryTime: 10 } }, faults)
+        const send = (name: string) =>
+          Effect.promise(() =>
+            producer.send({
+              topic,
+              messages: [{ value: `${name}0`, partition: 0 }, { value: `${name}1`, partition: 1 }]
+            })
+          )
+        yield* send("w")
+        yield* oneFailsWhileOneIsSlow(faults, port, Effect.asVoid(send("a")))
+        expect(values(yield* readLog(brokers, topic))).toEqual(["w0", "a0", "w1", "a1", "a1"])
+      }))
+
+    it.scoped("a broker that is away holds up its own partitions alone", () =>
+      Effect.gen(function*() {
+        const { brokers, kafka } = yield* TwoBrokers
+        const topic = yield* makeTopic(brokers, { leaders: [1, 2] })
+        const session = yield* open(brokers, { requestTimeout: 2000, deliveryTimeout: 5000 })
+        yield* session.send([batch(topic, 0, "a0"), batch(topic, 1, "a1")])
+        yield* kafka.broker(2).kill
+        const [took, away] = yield* Effect.timed(session.send([batch(topic, 0, "b0"), batch(topic, 1, "b1")]))
+        console.log(took.toString(), summary(away))
+        const [took2, away2] = yield* Effect.timed(session.send([batch(topic, 0, "b0"), batch(topic, 1, "b1")]))
+        console.log(took2.toString(), summary(away2))
+        expect(summary(away)).toEqual(["stored@1", expect.stringMatching(/^retry/)])
+        yield* kafka.broker(2).start
+        const back = yield* session.send([batch(topic, 1, "c1")]).pipe(
+          Effect.repeat({ until: ([one]) => one?._tag === "Stored", times: 50 })
+        )
+        expect(summary(back)).toEqual(["stored@1"])
+      }))
+  })
+})
