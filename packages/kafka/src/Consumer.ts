@@ -21,8 +21,9 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as ConsumerRecord from "./ConsumerRecord.ts"
 import type { Entry } from "./engine/consumer/Decoder.ts"
+import { run as runForEach } from "./engine/consumer/forEach.ts"
 import type { Lane } from "./engine/consumer/Lane.ts"
-import { PartitionBuffer } from "./engine/consumer/PartitionBuffer.ts"
+import type { PartitionBuffer } from "./engine/consumer/PartitionBuffer.ts"
 import * as Retry from "./engine/consumer/Retry.ts"
 import { RunLoop, type StreamError as StreamError_ } from "./engine/consumer/RunLoop.ts"
 import * as Settings from "./engine/consumer/Settings.ts"
@@ -32,7 +33,7 @@ import * as Observe from "./engine/observe.ts"
 import { type ConsumerSession, KafkaClient, type OffsetSpec } from "./KafkaClient.ts"
 import {
   type ClientError,
-  CommitError,
+  type CommitError,
   ConsumerError,
   type DeserializationError,
   type UnsupportedFeatureError
@@ -111,14 +112,21 @@ export interface StreamOptions<E = never, R = never> {
    * - `"either"`: the stream is one of `Either<record, DeserializationError>`.
    * - a handler: it is run, and the record is left out; where the handler fails, so does the stream.
    */
-  readonly onDecodeFailure?: "fail" | "skip" | "either" | ((error: DeserializationError) => Effect.Effect<void, E, R>)
+  readonly onDecodeFailure?:
+    | "fail"
+    | "skip"
+    | "either"
+    | ((error: DeserializationError) => Effect.Effect<void, E, R>)
+    | undefined
   /**
    * Reads exactly these partitions of the one topic given, without the group moving any. A partition starts at its
    * `offset` if given, else where the group has committed, else by `autoOffsetReset`.
    */
-  readonly partitions?: ReadonlyArray<
-    number | { readonly partition: number; readonly offset?: bigint | "earliest" | "latest" | undefined }
-  >
+  readonly partitions?:
+    | ReadonlyArray<
+      number | { readonly partition: number; readonly offset?: bigint | "earliest" | "latest" | undefined }
+    >
+    | undefined
 }
 
 // oxlint-disable-next-line no-explicit-any -- any failure and any requirement of a handler
@@ -146,6 +154,41 @@ export type Bound =
   | { readonly offset: bigint }
   | { readonly offsets: ReadonlyMap<number, bigint> }
   | { readonly timestamp: bigint | number | Date }
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ForEachOptions<E = never, R = never> {
+  /** How many records are handled at once at most. 1 by default. */
+  readonly concurrency?: number | undefined
+  /**
+   * Which records wait for each other:
+   *
+   * - `"partition"`, the default: a partition's records are handled one after the other.
+   * - `"key"`: records of a partition with the same key are; others need not wait. Records without a key have no order.
+   * - `"unordered"`: none.
+   */
+  readonly ordering?: "partition" | "key" | "unordered" | undefined
+  /** A commit is sent after so many records. 1,000 by default. */
+  readonly commitCount?: number | undefined
+  /** A commit is sent so long after the first record it speaks for. 1 second by default. */
+  readonly commitWithin?: Duration.DurationInput | undefined
+  /**
+   * How many records of a partition may be under way or done ahead of the first that is not done: what a crash would
+   * repeat at most. 10,000 by default.
+   */
+  readonly maxAhead?: number | undefined
+  /** How long running handlers may go on once the consumer is stopped; then they are interrupted. 10 seconds by default. */
+  readonly gracePeriod?: Duration.DurationInput | undefined
+  /** As for {@link StreamOptions}: `"fail"` by default. */
+  readonly onDecodeFailure?: "fail" | "skip" | ((error: DeserializationError) => Effect.Effect<void, E, R>) | undefined
+  /** As for {@link StreamOptions}. */
+  readonly partitions?: StreamOptions["partitions"]
+}
+
+// oxlint-disable-next-line no-explicit-any -- any failure and any requirement of a handler
+type AnyForEachOptions = ForEachOptions<any, any>
 
 /**
  * A topic's partition, and the stream of its records: until the partition is revoked.
@@ -207,6 +250,12 @@ export interface Service {
     count: number,
     within: Duration.DurationInput
   ) => <A extends ConsumerRecord.Any, E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E | CommitError, R>
+  /** See the function of the same name. */
+  readonly forEach: <const S extends Source, E, R, const O extends AnyForEachOptions = {}>(
+    source: S,
+    handler: (record: RecordOf<S>) => Effect.Effect<unknown, E, R>,
+    options?: O
+  ) => Effect.Effect<void, E | StreamError | ErrorOf<O>, R | ContextOf<S> | RequirementOf<O>>
   /** The partitions this consumer owns now. */
   readonly assignment: Effect.Effect<ReadonlyArray<TopicPartition.TopicPartition>>
   /** The next offset of a partition to be handed out; `None` where it is not assigned. */
@@ -267,45 +316,37 @@ export const make = (
     const settings = yield* Settings.make(options, client.capabilities)
     const ended = yield* Deferred.make<void>()
 
-    const { close, loop, session } = yield* Effect.acquireRelease(
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        const callbacks = {
-          onAssigned: (partitions: ReadonlyArray<TopicPartition.TopicPartition>) =>
-            Effect.suspend(() => loop.onAssigned(partitions)),
-          onRevoked: (partitions: ReadonlyArray<TopicPartition.TopicPartition>) =>
-            Effect.suspend(() => loop.onRevoked(partitions)),
-          onLost: (partitions: ReadonlyArray<TopicPartition.TopicPartition>) =>
-            Effect.suspend(() => loop.onLost(partitions)),
-          onNotice: (notice: Parameters<RunLoop["onNotice"]>[0]) => loop.onNotice(notice)
+    const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
+    // the driver calls back only after it was told what to read, which is long after the loop is there
+    const session: ConsumerSession = yield* Scope.extend(
+      client.openConsumer({
+        groupId: settings.groupId,
+        groupInstanceId: settings.groupInstanceId,
+        isolationLevel: settings.isolationLevel,
+        assignment: settings.rebalanceProtocol,
+        sessionTimeout: settings.sessionTimeout,
+        heartbeatInterval: settings.heartbeatInterval,
+        rebalanceTimeout: settings.rebalanceTimeout,
+        fetchMaxBytesPerPartition: settings.fetchMaxBytesPerPartition,
+        fetchMaxBytes: settings.fetchMaxBytes,
+        fetchMinBytes: settings.fetchMinBytes,
+        fetchMaxWait: settings.fetchMaxWait,
+        unavailableAfter: settings.unavailableAfter,
+        callbacks: {
+          onAssigned: (partitions) => loop.onAssigned(partitions),
+          onRevoked: (partitions) => loop.onRevoked(partitions),
+          onLost: (partitions) => loop.onLost(partitions),
+          onNotice: (notice) => loop.onNotice(notice)
         }
-        const session: ConsumerSession = yield* client.openConsumer({
-          groupId: settings.groupId,
-          groupInstanceId: settings.groupInstanceId,
-          isolationLevel: settings.isolationLevel,
-          assignment: settings.rebalanceProtocol,
-          sessionTimeout: settings.sessionTimeout,
-          heartbeatInterval: settings.heartbeatInterval,
-          rebalanceTimeout: settings.rebalanceTimeout,
-          fetchMaxBytesPerPartition: settings.fetchMaxBytesPerPartition,
-          fetchMaxBytes: settings.fetchMaxBytes,
-          fetchMinBytes: settings.fetchMinBytes,
-          fetchMaxWait: settings.fetchMaxWait,
-          unavailableAfter: settings.unavailableAfter,
-          callbacks
-        }).pipe(
-          Scope.extend(scope),
-          Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
-        )
-        const loop: RunLoop = new RunLoop(settings, session, scope, clock, emit, ended)
-        yield* Effect.forkIn(loop.run, scope)
-        const close = yield* Effect.cached(Effect.uninterruptible(
-          Effect.zipRight(loop.stop, Scope.close(scope, Exit.void))
-        ))
-        return { close, loop, session }
       }),
-      ({ close }) => close
+      scope
     )
+    const loop: RunLoop = new RunLoop(settings, session, scope, clock, emit, ended)
+    yield* Effect.forkIn(Effect.interruptible(loop.run), scope)
+    const close = yield* Effect.cached(Effect.uninterruptible(
+      Effect.zipRight(loop.stop, Scope.close(scope, Exit.void))
+    ))
+    yield* Effect.addFinalizer(() => close)
     return makeService(loop, session, (topic) => registry.resolve(topic), emit, close)
   })
 
@@ -472,6 +513,49 @@ const makeService = (
       return Stream.repeatEffectOption(next)
     }))
 
+  const forEach = (
+    source: Source,
+    handler: (record: never) => Effect.Effect<unknown, unknown, unknown>,
+    options: AnyForEachOptions | undefined
+  ): Effect.Effect<void, unknown, unknown> =>
+    Effect.scoped(Effect.gen(function*() {
+      const { from, readOptions } = read(source, options)
+      const concurrency = options?.concurrency ?? 1
+      if (!Number.isInteger(concurrency) || concurrency < 1) {
+        return yield* new ConsumerError({
+          reason: "subscription",
+          groupId,
+          description: `forEach: concurrency must be a whole number above zero, and is ${concurrency}`
+        })
+      }
+      yield* check(from)
+      const lane = loop.makeLane()
+      yield* open({
+        source: from,
+        laneFor: () => lane,
+        ends: undefined,
+        lanes: new Set([lane]),
+        finish: (error) => lane.finish(Option.fromNullable(error)),
+        onPositioned: () => lane.setPositioned(),
+        requested: false,
+        closedAt: undefined
+      })
+      yield* runForEach(
+        loop,
+        lane,
+        streams.makePull(lane, readOptions),
+        handler as (record: ConsumerRecord.Any) => Effect.Effect<unknown, unknown, unknown>,
+        {
+          concurrency,
+          ordering: options?.ordering ?? "partition",
+          commitCount: options?.commitCount ?? 1000,
+          commitWithin: Duration.toMillis(options?.commitWithin ?? "1 second"),
+          maxAhead: options?.maxAhead ?? 10_000,
+          gracePeriod: Duration.toMillis(options?.gracePeriod ?? "10 seconds")
+        }
+      )
+    }))
+
   const endsOf = (bound: Bound) => (from: Subscriber.Source) =>
     Effect.gen(function*() {
       const topic = from._tag === "Topics" ? [...from.topics][0]! : from._tag === "Manual" ? from.topic : ""
@@ -541,6 +625,7 @@ const makeService = (
         merged(topic, options, endsOf(bound))) as Service["streamUntil"],
     commit,
     commitWithin,
+    forEach: forEach as Service["forEach"],
     assignment: Effect.map(assigned, (all) => all.map((one) => one.topicPartition)),
     position: (topicPartition) =>
       Effect.sync(() =>
@@ -686,6 +771,38 @@ export const commitWithin = (count: number, within: Duration.DurationInput) =>
   self: Stream.Stream<A, E, R>
 ): Stream.Stream<A, E | CommitError, R | Consumer> =>
   Stream.unwrap(Effect.map(Consumer, (consumer) => consumer.commitWithin(count, within)(self)))
+
+/**
+ * Runs a handler for each record until the consumer is stopped: at least once, as many at a time as `concurrency` says,
+ * in the order that `ordering` says. What is committed is the contiguous low watermark: everything before the first
+ * record whose handler has not succeeded.
+ *
+ * A handler that fails ends it with its error, after what was done has been committed; the record is read again by
+ * whoever reads next. On a rebalance, handlers that run may finish; records that have not begun are left to the next
+ * owner.
+ *
+ * @example
+ * ```ts
+ * import { Consumer, Serde, Topic } from "@coffeebuddy/kafka"
+ * import { Effect } from "effect"
+ *
+ * const Orders = Topic.make("orders", { key: Serde.string, value: Serde.string })
+ *
+ * const program = Consumer.forEach(Orders, (record) => Effect.log(record.value), {
+ *   concurrency: 16,
+ *   ordering: "key"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category processing
+ */
+export const forEach = <const S extends Source, E, R, const O extends AnyForEachOptions = {}>(
+  source: S,
+  handler: (record: RecordOf<S>) => Effect.Effect<unknown, E, R>,
+  options?: O
+): Effect.Effect<void, E | StreamError | ErrorOf<O>, Consumer | R | ContextOf<S> | RequirementOf<O>> =>
+  Effect.flatMap(Consumer, (consumer) => consumer.forEach(source, handler, options))
 
 /**
  * The partitions this consumer owns now.

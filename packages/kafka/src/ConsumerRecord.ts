@@ -67,6 +67,10 @@ export interface ConsumerRecord<out K, out V, out Slug extends string = string> 
   /** Milliseconds since 1970. */
   readonly timestamp: bigint
   readonly headers: RecordHeaders
+  /** The key as it came. A view into a larger buffer perhaps: copy what is kept for long. */
+  readonly rawKey: Uint8Array | null
+  /** The value as it came. A view into a larger buffer perhaps: copy what is kept for long. */
+  readonly rawValue: Uint8Array | null
   /** The physical topic and the partition. */
   readonly topicPartition: TopicPartition
   /** The offset to commit once this record is processed: past it, and past control records and gaps behind it. */
@@ -111,6 +115,12 @@ class ConsumerRecordImpl<K, V> extends Inspectable.Class implements ConsumerReco
   }
   get headers(): RecordHeaders {
     return this.origin.view.headers(this.raw)
+  }
+  get rawKey(): Uint8Array | null {
+    return this.origin.view.key(this.raw)
+  }
+  get rawValue(): Uint8Array | null {
+    return this.origin.view.value(this.raw)
   }
   get topicPartition(): TopicPartition {
     return this.origin.assignment.topicPartition

@@ -130,9 +130,8 @@ export type KafkaEvent =
     readonly _tag: "Handled"
     readonly groupId: string
     readonly topicPartition: TopicPartition
-    readonly records: number
-    /** Handler time of these records, added up. */
-    readonly millis: number
+    /** How long the handler took for each of some records. */
+    readonly millis: ReadonlyArray<number>
   }
   | {
     readonly _tag: "HandlerFailed"

@@ -29,29 +29,56 @@ const raise = (offsets: Offsets, partition: PartitionBuffer, offset: bigint): vo
 export const isCurrent = (partition: PartitionBuffer): boolean =>
   partition.status === "active" || partition.status === "revoking"
 
-/** Offsets that may wait for company: those of one `commitWithin`. */
+/** Offsets that may wait for company: those of one `commitWithin`, or the watermarks of one `forEach`. */
 export class Deferred {
-  readonly offsets: Offsets = new Map()
   /** How many records it speaks for. */
   count = 0
   /** When it is sent at the latest, in milliseconds. */
   dueAt = Infinity
-  readonly limit: number
-  readonly within: number
+  private readonly offsets: Offsets = new Map()
+  private readonly limit: number
+  private readonly within: number
+  private readonly collect: (() => Iterable<readonly [PartitionBuffer, bigint]>) | undefined
 
-  constructor(limit: number, within: number) {
+  /** `collect` is asked for offsets only when they are to be sent. */
+  constructor(limit: number, within: number, collect?: () => Iterable<readonly [PartitionBuffer, bigint]>) {
     this.limit = limit
     this.within = within
+    this.collect = collect
   }
 
-  add(partition: PartitionBuffer, offset: bigint, records: number, now: number): void {
+  add(partition: PartitionBuffer, offset: bigint): void {
     raise(this.offsets, partition, offset)
-    if (this.count === 0) this.dueAt = now + this.within
+  }
+
+  /** So many more records are done. Whether somebody should look at it. */
+  touch(records: number, now: number): boolean {
+    const first = this.count === 0
+    if (first) this.dueAt = now + this.within
     this.count += records
+    return first || this.count >= this.limit
   }
 
   isDue(now: number): boolean {
     return this.count >= this.limit || (this.count > 0 && now >= this.dueAt)
+  }
+
+  has(partition: PartitionBuffer): boolean {
+    return this.offsets.has(partition)
+  }
+
+  /** Takes everything out. */
+  drain(): Offsets {
+    const offsets: Offsets = new Map(this.offsets)
+    this.offsets.clear()
+    if (this.count > 0 && this.collect !== undefined) {
+      for (const [partition, offset] of this.collect()) {
+        if (offset > (partition.committed ?? partition.start)) raise(offsets, partition, offset)
+      }
+    }
+    this.count = 0
+    this.dueAt = Infinity
+    return offsets
   }
 }
 
@@ -78,12 +105,10 @@ export class CommitBook {
     }
   }
 
-  releaseOne(deferred: Deferred): void {
-    for (const [partition, offset] of deferred.offsets) raise(this.next.offsets, partition, offset)
-    if (deferred.offsets.size > 0) this.next.deferred = true
-    deferred.offsets.clear()
-    deferred.count = 0
-    deferred.dueAt = Infinity
+  private releaseOne(deferred: Deferred): void {
+    const offsets = deferred.drain()
+    for (const [partition, offset] of offsets) raise(this.next.offsets, partition, offset)
+    if (offsets.size > 0) this.next.deferred = true
   }
 
   /** When the next deferred offsets are due, in milliseconds. */
@@ -145,18 +170,14 @@ export class CommitBook {
     const batches = this.sent === undefined ? [this.next] : [this.sent, this.next]
     this.sent = undefined
     this.next = emptyBatch()
-    for (const deferred of this.deferred) {
-      deferred.offsets.clear()
-      deferred.count = 0
-      deferred.dueAt = Infinity
-    }
+    for (const deferred of this.deferred) deferred.drain()
     return batches
   }
 
   /** Whether a commit of this assignment is waiting, deferred or under way. */
   has(partition: PartitionBuffer): boolean {
     if (this.next.offsets.has(partition) || this.sent?.offsets.has(partition) === true) return true
-    for (const deferred of this.deferred) if (deferred.offsets.has(partition)) return true
+    for (const deferred of this.deferred) if (deferred.has(partition)) return true
     return false
   }
 

@@ -34,7 +34,7 @@ export interface Plan {
  * fetched: stalled partitions may fill the memory they are granted, and never starve one that moves. What is held is
  * therefore bounded by `totalBytes`, plus one fetch response for each broker, plus one for each partition being read.
  */
-export const plan = (partitions: Iterable<PartitionFill>, bounds: Bounds): Plan => {
+export const plan = (partitions: ReadonlyArray<PartitionFill>, bounds: Bounds): Plan => {
   let bytes = 0
   let records = 0
   for (const partition of partitions) {

@@ -20,6 +20,7 @@ export interface Hooks {
 export class Lane<E> {
   readonly partitions = new Set<PartitionBuffer>()
   private ended = false
+  private readonly held = new Set<PartitionBuffer>()
   /** Set while records wait and nobody takes them: since when, in milliseconds. */
   unreadSince: number | undefined = undefined
   stallReported = false
@@ -72,26 +73,43 @@ export class Lane<E> {
 
   add(partition: PartitionBuffer): void {
     this.partitions.add(partition)
-    this.positioned = true
     this.offer(partition)
   }
 
   remove(partition: PartitionBuffer): void {
     if (!this.partitions.delete(partition)) return
-    const index = this.ready.indexOf(partition)
-    if (index >= 0) this.ready.splice(index, 1)
-    if (this.ready.length === 0) this.unreadSince = undefined
+    // until the next assignment nobody knows which partitions are to reach their end
+    this.positioned = false
+    this.held.delete(partition)
+    this.unqueue(partition)
     this.onRemoved?.(partition)
     this.notify()
   }
 
   /** Something of this partition has arrived, or its position has moved. */
   offer(partition: PartitionBuffer): void {
+    if (this.held.has(partition)) return
     if (partition.bufferedRecords > 0 && !this.ready.includes(partition)) {
       this.ready.push(partition)
       this.unreadSince ??= this.hooks.now()
     }
     this.notify()
+  }
+
+  /** Its reader has enough of this partition for now. */
+  hold(partition: PartitionBuffer): void {
+    this.held.add(partition)
+    this.unqueue(partition)
+  }
+
+  release(partition: PartitionBuffer): void {
+    if (this.held.delete(partition) && this.partitions.has(partition)) this.offer(partition)
+  }
+
+  private unqueue(partition: PartitionBuffer): void {
+    const index = this.ready.indexOf(partition)
+    if (index >= 0) this.ready.splice(index, 1)
+    if (this.ready.length === 0) this.unreadSince = undefined
   }
 
   /** No more records: the reader sees the end, or the error, with its next pull. */
@@ -136,7 +154,7 @@ export class Lane<E> {
     while (this.ready.length > 0) {
       const partition = this.ready.shift()!
       const slice = partition.take(max)
-      if (partition.bufferedRecords > 0) this.ready.push(partition)
+      if (partition.bufferedRecords > 0 && !this.held.has(partition)) this.ready.push(partition)
       if (slice === undefined) continue
       this.unreadSince = this.ready.length > 0 ? this.hooks.now() : undefined
       this.stallReported = false

@@ -111,7 +111,7 @@ export class RunLoop {
   private readonly session: ConsumerSession
   private readonly scope: Scope.Scope
   private readonly clock: Clock.Clock
-  private readonly emit: Emit
+  readonly emit: Emit
   private readonly commands: Array<Command> = []
   private readonly subscribers = new Set<Subscriber>()
   private readonly lanes = new Map<PartitionBuffer, Lane<StreamError>>()
@@ -128,6 +128,8 @@ export class RunLoop {
   private rebalancingSince: number | undefined = undefined
   private stopping: { readonly deadline: number; readonly startedAt: number } | undefined = undefined
   private readonly ended: Deferred.Deferred<void>
+  private over = false
+  private readonly asking = new Set<() => void>()
 
   constructor(
     settings: Settings,
@@ -148,6 +150,11 @@ export class RunLoop {
 
   now(): number {
     return this.clock.unsafeCurrentTimeMillis()
+  }
+
+  /** Milliseconds with a fraction, for durations. */
+  preciseNow(): number {
+    return Number(this.clock.unsafeCurrentTimeNanos()) / 1e6
   }
 
   private send(command: Command): void {
@@ -189,7 +196,7 @@ export class RunLoop {
     if (refusal !== undefined) return refusal
     for (const other of this.subscribers) {
       if (other.closedAt !== undefined) continue
-      if (other.source._tag === "Manual" !== (subscriber.source._tag === "Manual")) {
+      if ((other.source._tag === "Manual") !== (subscriber.source._tag === "Manual")) {
         return this.contradiction("one stream names its partitions and another joins the group: use two consumers")
       }
       if (other.source._tag === "Pattern" || subscriber.source._tag === "Pattern") {
@@ -255,8 +262,12 @@ export class RunLoop {
   }
 
   /** Offsets that may wait for company. */
-  makeDeferred(limit: number, within: number): DeferredCommits {
-    const deferred = new DeferredCommits(limit, within)
+  makeDeferred(
+    limit: number,
+    within: number,
+    collect?: () => Iterable<readonly [PartitionBuffer, bigint]>
+  ): DeferredCommits {
+    const deferred = new DeferredCommits(limit, within, collect)
     this.book.deferred.add(deferred)
     this.book.used = true
     return deferred
@@ -265,19 +276,25 @@ export class RunLoop {
   defer(deferred: DeferredCommits, assignment: Assignment, offset: bigint, records: number): void {
     const partition = this.ownOf(assignment)
     if (partition === undefined) return this.reportStale([assignment])
-    const now = this.now()
-    const was = deferred.dueAt
-    deferred.add(partition, offset, records, now)
-    if (deferred.isDue(now) || deferred.dueAt < was || partition.status === "revoking") this.session.wake()
+    deferred.add(partition, offset)
+    this.touch(deferred, records)
+    if (partition.status === "revoking") this.session.wake()
+  }
+
+  /** So many more records are done, whose offsets will be collected. */
+  touch(deferred: DeferredCommits, records: number): void {
+    if (deferred.touch(records, this.now())) this.session.wake()
+  }
+
+  /** Something that the loop waits for has changed. */
+  wake(): void {
+    this.session.wake()
   }
 
   /** Sends what was deferred, and waits for it. */
   flush(deferred: DeferredCommits): Effect.Effect<void, CommitError> {
     return Effect.suspend(() => {
-      const offsets = new Map(deferred.offsets)
-      deferred.offsets.clear()
-      deferred.count = 0
-      deferred.dueAt = Infinity
+      const offsets = deferred.drain()
       for (const partition of offsets.keys()) {
         if (isCurrent(partition)) continue
         offsets.delete(partition)
@@ -315,19 +332,26 @@ export class RunLoop {
   // for the driver
   // -------------------------------------------------------------------------------------------------------------------
 
+  /**
+   * Asks the loop, and waits for its answer: `fallback` once the loop has ended. No race, because a driver may call
+   * from where nothing can be interrupted.
+   */
+  private ask<A>(command: (reply: Deferred.Deferred<A>) => Command, fallback: A): Effect.Effect<A> {
+    return Effect.flatMap(Deferred.make<A>(), (reply) => {
+      if (this.over) return Effect.succeed(fallback)
+      const giveUp = () => Deferred.unsafeDone(reply, Effect.succeed(fallback))
+      this.asking.add(giveUp)
+      this.send(command(reply))
+      return Effect.ensuring(Deferred.await(reply), Effect.sync(() => this.asking.delete(giveUp)))
+    })
+  }
+
   readonly onAssigned = (
     partitions: ReadonlyArray<TopicPartition.TopicPartition>
-  ): Effect.Effect<Positions> =>
-    Effect.flatMap(Deferred.make<Positions>(), (reply) => {
-      this.send({ _tag: "Assigned", partitions, reply })
-      return Effect.raceFirst(Deferred.await(reply), Effect.as(Deferred.await(this.ended), new Map()))
-    })
+  ): Effect.Effect<Positions> => this.ask<Positions>((reply) => ({ _tag: "Assigned", partitions, reply }), new Map())
 
   readonly onRevoked = (partitions: ReadonlyArray<TopicPartition.TopicPartition>): Effect.Effect<void> =>
-    Effect.flatMap(Deferred.make<void>(), (reply) => {
-      this.send({ _tag: "Revoked", partitions, reply })
-      return Effect.raceFirst(Deferred.await(reply), Deferred.await(this.ended))
-    })
+    this.ask<void>((reply) => ({ _tag: "Revoked", partitions, reply }), undefined)
 
   readonly onLost = (partitions: ReadonlyArray<TopicPartition.TopicPartition>): Effect.Effect<void> =>
     Effect.sync(() => this.send({ _tag: "Lost", partitions }))
@@ -374,6 +398,8 @@ export class RunLoop {
           new ConsumerError({ reason: "closed", groupId: this.settings.groupId, description: "its scope was closed" }),
           false
         )
+        this.over = true
+        for (const giveUp of this.asking) giveUp()
         return Deferred.succeed(this.ended, undefined)
       }))
     )
@@ -395,7 +421,7 @@ export class RunLoop {
         self.book.release(now, self.gates.length > 0 || self.stopping !== undefined)
         yield* self.sendCommit()
         if (self.commands.length > 0) continue
-        const plan = FetchPlanner.plan(self.fills(), self.settings.prefetch)
+        const plan = FetchPlanner.plan([...self.fills()], self.settings.prefetch)
         self.withheld = plan.withheld
         const fetched = yield* self.session.poll(
           plan.demand,
@@ -810,10 +836,7 @@ export class RunLoop {
 
   /** Goes on from another offset: what is buffered is dropped, what is in hand is not touched. */
   seek(partition: PartitionBuffer, offset: bigint): Effect.Effect<void> {
-    return Effect.flatMap(Deferred.make<void>(), (reply) => {
-      this.send({ _tag: "Seek", partition, offset, reply })
-      return Effect.raceFirst(Deferred.await(reply), Deferred.await(this.ended))
-    })
+    return this.ask<void>((reply) => ({ _tag: "Seek", partition, offset, reply }), undefined)
   }
 
   private onSeek(command: Extract<Command, { readonly _tag: "Seek" }>): Effect.Effect<void> {

@@ -41,7 +41,8 @@ export const fromLane = <E, R>(
     Stream.ensuring(Effect.sync(() => lane.close()))
   )
 
-const makePull = <E, R>(
+/** The next records of a lane, decoded; fails with `None` at the end. */
+export const makePull = <E, R>(
   lane: Lane<StreamError>,
   options: ReadOptions<E, R>
 ): Effect.Effect<Chunk.Chunk<Element>, Option.Option<StreamError | E>, R> => {

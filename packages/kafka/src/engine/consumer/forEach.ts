@@ -1,0 +1,204 @@
+/**
+ * `forEach`: a handler for each record, many at a time, in the order asked for. A fixed number of workers takes records
+ * from the scheduler; no fiber is made for a record.
+ */
+import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type * as ConsumerRecord from "../../ConsumerRecord.ts"
+import type { Lane } from "./Lane.ts"
+import type { PartitionBuffer } from "./PartitionBuffer.ts"
+import type { RunLoop, StreamError } from "./RunLoop.ts"
+import { type Ordering, Scheduler, type Task } from "./Scheduler.ts"
+import type * as streams from "./streams.ts"
+
+export interface ForEachOptions {
+  readonly concurrency: number
+  readonly ordering: Ordering
+  /** After how many handled records a commit is sent, in any case. */
+  readonly commitCount: number
+  /** How long a handled record may wait for its commit, in milliseconds. */
+  readonly commitWithin: number
+  /** How far a partition may be ahead of its watermark, in records. */
+  readonly maxAhead: number
+  /** How long running handlers may go on once the consumer stops, in milliseconds. */
+  readonly gracePeriod: number
+}
+
+/** Records of one partition, decoded, in order; fails with `None` at the end. */
+export type Pull<E, R> = Effect.Effect<Chunk.Chunk<streams.Element>, Option.Option<E>, R>
+
+/** Waiters that are woken one by one. */
+class Bell {
+  private readonly waiting: Array<() => void> = []
+  readonly wait: Effect.Effect<void> = Effect.async<void>((resume) => {
+    const ring = () => resume(Effect.void)
+    this.waiting.push(ring)
+    return Effect.sync(() => {
+      const index = this.waiting.indexOf(ring)
+      if (index >= 0) this.waiting.splice(index, 1)
+    })
+  })
+  ring(count: number): void {
+    for (let i = 0; i < count; i++) {
+      const next = this.waiting.pop()
+      if (next === undefined) return
+      next()
+    }
+  }
+}
+
+/** How long handlers take: gathered for a chunk's worth of records, and only where somebody looks. */
+class Times {
+  private readonly loop: RunLoop
+  private readonly taken = new Map<PartitionBuffer, Array<number>>()
+  constructor(loop: RunLoop) {
+    this.loop = loop
+  }
+  get enabled(): boolean {
+    return this.loop.emit.enabled
+  }
+  now(): number {
+    return this.loop.preciseNow()
+  }
+  add(partition: PartitionBuffer, millis: number): void {
+    const taken = this.taken.get(partition)
+    if (taken === undefined) this.taken.set(partition, [millis])
+    else if (taken.push(millis) >= this.loop.settings.maxPollRecords) this.tell(partition)
+  }
+  tell(partition: PartitionBuffer): void {
+    const millis = this.taken.get(partition)
+    if (millis === undefined) return
+    this.taken.delete(partition)
+    this.loop.emit({
+      _tag: "Handled",
+      groupId: this.loop.settings.groupId,
+      topicPartition: partition.topicPartition,
+      millis
+    })
+  }
+}
+
+export const run = <E, R, E2, R2>(
+  loop: RunLoop,
+  lane: Lane<StreamError>,
+  pull: Pull<E2, R2>,
+  handler: (record: ConsumerRecord.Any) => Effect.Effect<unknown, E, R>,
+  options: ForEachOptions
+): Effect.Effect<void, E | E2 | StreamError, R | R2 | Scope.Scope> =>
+  Effect.gen(function*() {
+    const { settings } = loop
+    const scheduler = new Scheduler<ConsumerRecord.Any>(options.ordering, {
+      waiting: settings.maxPollRecords,
+      ahead: Math.max(options.maxAhead, settings.maxPollRecords)
+    })
+    const bell = new Bell()
+    const over = yield* Deferred.make<void>()
+    let ended = false
+
+    const deferred = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        loop.makeDeferred(options.commitCount, options.commitWithin, function*() {
+          for (const partition of scheduler.works.keys()) {
+            const watermark = scheduler.watermark(partition)
+            if (watermark !== undefined) yield [partition, watermark] as const
+          }
+        })
+      ),
+      (deferred) => Effect.zipRight(Effect.ignore(loop.flush(deferred)), Effect.sync(() => loop.dropDeferred(deferred)))
+    )
+
+    lane.inHand = (partition) => {
+      const work = scheduler.works.get(partition)
+      if (work === undefined) return false
+      if (work.running > 0) return true
+      const watermark = scheduler.watermark(partition)
+      return watermark !== undefined && watermark > (partition.committed ?? partition.start)
+    }
+    lane.onRemoved = (partition) => {
+      scheduler.withdraw(partition)
+      if (partition.status === "ended") scheduler.remove(partition)
+    }
+
+    /** Takes records from the lane until a partition has enough of them. */
+    const feed: Effect.Effect<void, E2, R2> = Effect.matchEffect(pull, {
+      onSuccess: (chunk) => {
+        // a chunk comes from one slice, so its records share their assignment, which is one of this consumer's buffers
+        const records = Chunk.toReadonlyArray(chunk) as ReadonlyArray<ConsumerRecord.Any>
+        const partition = records[0]?.assignment as PartitionBuffer
+        if (partition.status === "active") {
+          scheduler.add(partition, records)
+          const work = scheduler.works.get(partition)
+          if (work !== undefined && scheduler.isSaturated(work)) lane.hold(partition)
+          bell.ring(Math.min(options.concurrency, scheduler.available))
+        }
+        return feed
+      },
+      onFailure: Option.match({
+        onNone: () => Effect.void,
+        onSome: (error: E2) => Effect.fail(error)
+      })
+    })
+
+    const times = new Times(loop)
+    const finished = (task: Task<ConsumerRecord.Any>): void => {
+      const { work } = task
+      const moved = scheduler.finish(task)
+      if (moved) {
+        loop.touch(deferred, 1)
+        if (work.ahead === 0) times.tell(work.partition)
+      }
+      if (work.withdrawn) {
+        if (work.running === 0) loop.wake()
+        if (work.partition.status === "ended" && work.running === 0) scheduler.remove(work.partition)
+      } else if (scheduler.hasRoom(work)) lane.release(work.partition)
+    }
+
+    const worker: Effect.Effect<void, E, R> = Effect.suspend(() => {
+      let task: Task<ConsumerRecord.Any> | undefined
+      let startedAt = 0
+      return Effect.whileLoop({
+        while: () => {
+          task = scheduler.next()
+          return task !== undefined
+        },
+        body: () => {
+          if (scheduler.available > 0) bell.ring(1)
+          if (times.enabled) startedAt = times.now()
+          return handler(task!.record)
+        },
+        step: () => {
+          if (times.enabled) times.add(task!.work.partition, times.now() - startedAt)
+          finished(task!)
+        }
+      })
+    }).pipe(
+      Effect.flatMap(() => ended ? Effect.void : Effect.flatMap(bell.wait, () => worker))
+    )
+
+    const workers = Effect.forEach(Array.from({ length: options.concurrency }), () => worker, {
+      concurrency: "unbounded",
+      discard: true
+    })
+    const ending = Effect.sync(() => {
+      ended = true
+      scheduler.withdrawAll()
+      bell.ring(options.concurrency)
+    }).pipe(Effect.zipRight(Deferred.succeed(over, undefined)))
+    const grace = Deferred.await(over).pipe(Effect.zipRight(Effect.sleep(Duration.millis(options.gracePeriod))))
+
+    // one failure ends all the others: what they were interrupted by is not part of the answer
+    yield* Effect.catchAllCause(
+      Effect.all([Effect.zipRight(feed, ending), Effect.raceFirst(workers, grace)], {
+        concurrency: "unbounded",
+        discard: true
+      }),
+      (cause) =>
+        Option.match(Cause.failureOption(cause), { onNone: () => Effect.failCause(cause), onSome: Effect.fail })
+    )
+    yield* loop.flush(deferred)
+  })

@@ -1,0 +1,60 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Consumer from "../../src/Consumer.ts"
+import { InMemoryBroker } from "../../src/InMemoryKafka.ts"
+import { broker, consumer, Runs, texts, write } from "./support.ts"
+
+describe("Consumer.forEach", () => {
+  it.effect("handles every record in order and commits what is done when it is stopped", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(1000))
+      const seen: Array<string> = []
+      const all = yield* Deferred.make<void>()
+      const fiber = yield* Effect.fork(Consumer.forEach(Runs, (record) => {
+        seen.push(record.value)
+        return seen.length === 1000 ? Deferred.succeed(all, undefined) : Effect.void
+      }))
+      yield* Deferred.await(all)
+      yield* Consumer.stop
+      yield* Fiber.join(fiber)
+      expect(seen).toEqual(texts(1000))
+      const kafka = yield* InMemoryBroker
+      expect(yield* kafka.committed("group")).toEqual([{ topic: "runs", partition: 0, offset: 1000n }])
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
+  it.effect("commits only up to the first record that is not done", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(10))
+      const others = yield* Deferred.make<void>()
+      let done = 0
+      const fiber = yield* Effect.fork(Consumer.forEach(
+        Runs,
+        (record) =>
+          record.offset === 3n
+            ? Effect.never
+            : Effect.suspend(() => ++done === 9 ? Deferred.succeed(others, undefined) : Effect.void),
+        { concurrency: 4, ordering: "unordered", gracePeriod: 0 }
+      ))
+      yield* Deferred.await(others)
+      yield* Effect.fork(Consumer.stop)
+      yield* Effect.yieldNow()
+      const kafka = yield* InMemoryBroker
+      yield* Fiber.join(fiber)
+      expect(yield* kafka.committed("group")).toEqual([{ topic: "runs", partition: 0, offset: 3n }])
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
+  it.effect("a handler's failure is its own, and what was done before it is committed", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(10))
+      const exit = yield* Effect.exit(Consumer.forEach(
+        Runs,
+        (record) => record.offset === 5n ? Effect.fail("no milk" as const) : Effect.void
+      ))
+      expect(exit).toEqual(Exit.fail("no milk"))
+      const kafka = yield* InMemoryBroker
+      expect(yield* kafka.committed("group")).toEqual([{ topic: "runs", partition: 0, offset: 5n }])
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+})
