@@ -12,7 +12,6 @@ import {
   type ClientError,
   CommitError,
   ConsumerError,
-  KafkaTimeoutError,
   UnknownTopicError,
   UnsupportedFeatureError
 } from "../../KafkaError.ts"
@@ -217,20 +216,10 @@ export const open = (
         })
       if (death !== undefined) return refuse("closed", death.message)
       if (subscription?._tag === "Manual") return cluster.commit(offsets, undefined)
-      return group.committer.pipe(
-        Effect.timeoutFail({
-          duration: options.sessionTimeout,
-          onTimeout: (): Cluster.CommitFailure => ({
-            error: new KafkaTimeoutError({ operation: "commit", millis: options.sessionTimeout }),
-            retriable: true
-          })
-        }),
-        Effect.flatMap((member) =>
-          member === undefined
-            ? refuse("stale", "this member holds no partitions")
-            : cluster.commit(offsets, member)
-        )
-      )
+      const member = group.metadata
+      return member === undefined
+        ? refuse("stale", "this member holds no partitions")
+        : cluster.commit(offsets, member)
     }
 
     return {

@@ -13,12 +13,16 @@ export type Partitions = ReadonlyArray<TopicPartition.TopicPartition>
 export type State =
   /** Holds nothing: not joined yet, or everything was lost. */
   | { readonly _tag: "Out" }
+  /**
+   * Was told its partitions, but not the generation they belong to, which the first heartbeat brings. Before that
+   * nothing is handed out: it could not be committed.
+   */
+  | { readonly _tag: "Named"; readonly partitions: Partitions }
   /** Holds partitions. */
   | {
     readonly _tag: "Open"
     readonly partitions: Partitions
-    /** Not known before the first heartbeat. */
-    readonly generation: number | undefined
+    readonly generation: number
     /** What kafkajs wants to rejoin for is being looked into. */
     readonly doubt: Doubt | undefined
   }
@@ -26,7 +30,7 @@ export type State =
   | {
     readonly _tag: "Closing"
     readonly partitions: Partitions
-    readonly generation: number | undefined
+    readonly generation: number
     /** Since then a heartbeat of the same generation went well: there is no rebalance any more. */
     readonly survived: boolean
     /** We want to rejoin ourselves. */
@@ -37,7 +41,7 @@ export type State =
   | {
     readonly _tag: "Closed"
     readonly partitions: Partitions
-    readonly generation: number | undefined
+    readonly generation: number
     readonly deliberate: boolean
   }
 
@@ -65,7 +69,7 @@ export type Input =
   | { readonly _tag: "Ended" }
 
 export type Action =
-  | { readonly _tag: "Assign"; readonly partitions: Partitions }
+  | { readonly _tag: "Assign"; readonly partitions: Partitions; readonly generation: number }
   | { readonly _tag: "Revoke"; readonly partitions: Partitions }
   /** Also ends a `Revoke` that is under way. */
   | { readonly _tag: "Lose"; readonly partitions: Partitions }
@@ -100,22 +104,17 @@ const inspect: Action = { _tag: "Inspect" }
 /** How kafkajs is told to come again. */
 const hold = (why: Doubt): Verdict => why === "rebalancing" ? "later" : "wait"
 
+const open = (partitions: Partitions, generation: number): Step =>
+  step({ _tag: "Open", partitions, generation, doubt: undefined }, [{ _tag: "Assign", partitions, generation }])
+
 const revoke = (
-  state: Extract<State, { readonly _tag: "Open" }>,
-  deliberate: boolean,
-  verdict: Verdict
+  { generation, partitions }: Extract<State, { readonly _tag: "Open" }>,
+  deliberate: boolean
 ): Step =>
   step(
-    {
-      _tag: "Closing",
-      partitions: state.partitions,
-      generation: state.generation,
-      survived: false,
-      deliberate,
-      doubt: undefined
-    },
-    [{ _tag: "Revoke", partitions: state.partitions }],
-    verdict
+    { _tag: "Closing", partitions, generation, survived: false, deliberate, doubt: undefined },
+    [{ _tag: "Revoke", partitions }],
+    "later"
   )
 
 const lose = (partitions: Partitions): Step => step(out, [{ _tag: "Lose", partitions }])
@@ -129,32 +128,24 @@ export const next = (state: State, input: Input): Step => {
     case "Heartbeat":
       return heartbeat(state, input.generation)
     case "Settled":
-      if (state._tag !== "Closing") return step(state)
-      if (state.survived && !state.deliberate) {
-        return step(
-          { _tag: "Open", partitions: state.partitions, generation: state.generation, doubt: undefined },
-          [{ _tag: "Assign", partitions: state.partitions }]
-        )
-      }
-      return step({
-        _tag: "Closed",
-        partitions: state.partitions,
-        generation: state.generation,
-        deliberate: state.deliberate
-      })
+      return settled(state)
     case "Joined": {
-      const lost: ReadonlyArray<Action> = state._tag === "Open" || state._tag === "Closing"
-        ? [{ _tag: "Lose", partitions: state.partitions }]
-        : []
-      return step(
-        { _tag: "Open", partitions: input.partitions, generation: undefined, doubt: undefined },
-        [...lost, { _tag: "Assign", partitions: input.partitions }]
-      )
+      const named: State = { _tag: "Named", partitions: input.partitions }
+      return state._tag === "Open" || state._tag === "Closing"
+        ? step(named, [{ _tag: "Lose", partitions: state.partitions }])
+        : step(named)
     }
     case "Release":
-      if (state._tag === "Open") return revoke(state, true, "later")
-      if (state._tag === "Closing" || state._tag === "Closed") return step({ ...state, deliberate: true })
-      return step(state)
+      switch (state._tag) {
+        case "Out":
+        case "Named":
+          return step(out)
+        case "Open":
+          return revoke(state, true)
+        case "Closing":
+        case "Closed":
+          return step({ ...state, deliberate: true })
+      }
     case "Resume":
       return step(state._tag === "Closing" || state._tag === "Closed" ? { ...state, deliberate: false } : state)
     case "Ended":
@@ -167,9 +158,12 @@ const joinAsked = (state: State, why: Doubt): Step => {
     case "Out":
     case "Closed":
       return step(state)
+    case "Named":
+      // the next heartbeat could be of the next generation already
+      return step(out)
     case "Open":
       // a second time without a good heartbeat between: whatever the coordinator said, this generation is over
-      if (state.doubt === "rebalancing" && why === "rebalancing") return revoke(state, false, "later")
+      if (state.doubt === "rebalancing" && why === "rebalancing") return revoke(state, false)
       if (state.doubt === why) return step(state, [], hold(why))
       return step({ ...state, doubt: why }, [inspect], hold(why))
     case "Closing":
@@ -185,27 +179,33 @@ const inspected = (state: State, found: Extract<Input, { readonly _tag: "Inspect
   if (state._tag === "Closing") return step(state)
   // the coordinator moved, and the generation is still good: the next heartbeat will tell
   if (state.doubt === "rebalancing" && found !== "rebalancing") return step(state)
-  return revoke(state, false, "later")
+  return revoke(state, false)
+}
+
+const settled = (state: State): Step => {
+  if (state._tag !== "Closing") return step(state)
+  const { deliberate, generation, partitions, survived } = state
+  return survived && !deliberate
+    ? open(partitions, generation)
+    : step({ _tag: "Closed", partitions, generation, deliberate })
 }
 
 const heartbeat = (state: State, generation: number): Step => {
   switch (state._tag) {
     case "Out":
       return step(state)
+    case "Named":
+      return open(state.partitions, generation)
     case "Open":
-      if (state.generation !== undefined && state.generation !== generation) return step(state)
-      return step({ ...state, generation, doubt: undefined })
+      return step(state.generation === generation ? { ...state, doubt: undefined } : state)
     case "Closing":
-      // between two generations a heartbeat may already be one of the next
-      if (state.generation !== generation) return step(state)
-      return step({ ...state, survived: true, doubt: undefined })
+      return step(state.generation === generation ? { ...state, survived: true, doubt: undefined } : state)
     case "Closed":
-      if (state.generation === undefined) return step({ ...state, generation })
-      if (state.generation !== generation || state.deliberate) return step(state)
-      // the attempt to join came to nothing, and nobody will say "joined"
-      return step(
-        { _tag: "Open", partitions: state.partitions, generation, doubt: undefined },
-        [{ _tag: "Assign", partitions: state.partitions }]
-      )
+      // between two generations it may be one of the next already; if not, the attempt to join came to nothing, and
+      // nobody will say "joined"
+      return state.generation === generation && !state.deliberate ? open(state.partitions, generation) : step(state)
   }
 }
+
+/** Whether kafkajs would be let through. */
+export const mayJoin = (state: State): boolean => state._tag !== "Open" && state._tag !== "Closing"

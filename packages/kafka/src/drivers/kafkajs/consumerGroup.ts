@@ -43,10 +43,16 @@ export interface Holding {
 export type FatalError = ClientError | ConsumerError | UnknownTopicError
 
 /** kafkajs looks around so often while nothing is to be fetched: it bounds how long leaving takes. In milliseconds. */
-const tick = 100
+const tick = 50
 
-/** More often than this, no heartbeats: the generation is known by the first one. In milliseconds. */
-const heartbeatAtMost = 500
+/**
+ * The longest time between two heartbeats, in milliseconds. By the first one the generation is learnt, and by any the
+ * rebalance that others wait for.
+ */
+const heartbeatAtMost = 250
+
+/** How often kafkajs asks anew, with growing pauses from 50 ms on, before it is sent back to its heartbeats. */
+const quickAsks = 3
 
 /** How long a goodbye may take, in milliseconds. */
 const leaveTimeout = 2000
@@ -62,25 +68,7 @@ const missingLimit = 5
 /** Outages are waited out: giving up is decided elsewhere. */
 const patience = { retries: 1_000_000, initialRetryTime: 100, maxRetryTime: 1000, factor: 0.2, multiplier: 2 }
 
-/** Who we are in the current assignment. */
-interface Identity {
-  readonly memberId: string
-  /** `undefined` if it was never learnt and is over. */
-  readonly generation: Deferred.Deferred<number | undefined>
-  known: number | undefined
-}
-
-const makeIdentity = (memberId: string): Identity => ({
-  memberId,
-  generation: Deferred.unsafeMake(FiberId.none),
-  known: undefined
-})
-
-const learn = (identity: Identity | undefined, generation: number | undefined): void => {
-  if (identity === undefined || identity.known !== undefined) return
-  identity.known = generation
-  Deferred.unsafeDone(identity.generation, Effect.succeed(generation))
-}
+const nothingOwned: Pick<Assignor.Member, "owned" | "generation"> = { owned: [], generation: -1 }
 
 type End =
   | { readonly _tag: "Fatal"; readonly error: FatalError }
@@ -95,10 +83,10 @@ export class Group {
   private subscribed = false
   private state: Gate.State = Gate.initial
   private member: Member | undefined = undefined
-  /** The last one kafkajs joined as. */
-  private joined: Identity | undefined = undefined
-  /** The one that partitions were handed out under. */
-  private identity: Identity | undefined = undefined
+  private memberId = ""
+  /** Who we are to the coordinator as the owner of the partitions that were handed out last. */
+  private identity: GroupMetadata | undefined = undefined
+  private owned: Pick<Assignor.Member, "owned" | "generation"> = nothingOwned
   private lost: Deferred.Deferred<void> = Deferred.unsafeMake(FiberId.none)
   private released: Deferred.Deferred<void> | undefined = undefined
 
@@ -133,27 +121,8 @@ export class Group {
     this.wishes.unsafeOffer(undefined)
   }
 
-  // -------------------------------------------------------------------------------------------------------------------
-  // who we are
-  // -------------------------------------------------------------------------------------------------------------------
-
   get metadata(): GroupMetadata | undefined {
-    const { identity } = this
-    return identity?.known === undefined
-      ? undefined
-      : { groupId: this.self.options.groupId, memberId: identity.memberId, generation: identity.known }
-  }
-
-  /** Who commits, as soon as that is known; `undefined` if nobody may any more. */
-  get committer(): Effect.Effect<Pick<GroupMetadata, "memberId" | "generation"> | undefined> {
-    return Effect.suspend(() => {
-      const { identity } = this
-      if (identity === undefined) return Effect.succeed(undefined)
-      return Effect.map(
-        Deferred.await(identity.generation),
-        (generation) => generation === undefined ? undefined : { memberId: identity.memberId, generation }
-      )
-    })
+    return this.identity
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -172,7 +141,7 @@ export class Group {
       if (action._tag === "Lose") Deferred.unsafeDone(this.lost, Effect.void)
       this.actions.unsafeOffer(action)
     }
-    if (this.released !== undefined && (state._tag === "Closed" || state._tag === "Out")) {
+    if (this.released !== undefined && Gate.mayJoin(state)) {
       Deferred.unsafeDone(this.released, Effect.void)
       this.released = undefined
     }
@@ -181,11 +150,13 @@ export class Group {
 
   /** Does what the gate said, one after the other. */
   private get perform(): Effect.Effect<never> {
-    const { callbacks } = this.self
+    const { callbacks, options } = this.self
     return Effect.forever(Effect.flatMap(Queue.take(this.actions), (action) => {
       switch (action._tag) {
         case "Assign":
-          this.identity = this.joined
+          // until here commits were of the assignment before, for which the coordinator may refuse them
+          this.identity = { groupId: options.groupId, memberId: this.memberId, generation: action.generation }
+          this.owned = { owned: action.partitions, generation: action.generation }
           return callbacks.assign(action.partitions)
         case "Revoke": {
           const settle = action.partitions.length === 0
@@ -199,8 +170,8 @@ export class Group {
         case "Lose":
           return Effect.suspend(() => {
             callbacks.halt(action.partitions)
-            learn(this.identity, undefined)
             this.identity = undefined
+            this.owned = nothingOwned
             this.lost = Deferred.unsafeMake(FiberId.none)
             return action.partitions.length === 0 ? Effect.void : callbacks.lose(action.partitions)
           })
@@ -213,10 +184,10 @@ export class Group {
     return Effect.forever(Effect.zipRight(
       Queue.take(this.inspections),
       Effect.suspend(() => {
-        const { joined, member } = this
-        return member === undefined || joined === undefined
+        const { member, memberId } = this
+        return member === undefined
           ? Effect.succeed("unknown" as const)
-          : Effect.tryPromise(() => member.whereabouts(joined.memberId)).pipe(
+          : Effect.tryPromise(() => member.whereabouts(memberId)).pipe(
             Effect.timeout(2000),
             Effect.orElseSucceed(() => "unknown" as const)
           )
@@ -291,7 +262,11 @@ export class Group {
       }
       const ended = yield* Deferred.make<End>()
       const connection = Connection.make(environment, { clientId: options.clientId, retry: patience })
-      const member = new Member(self.self, connection, topics, (input) => self.feed(input), () => self.owned)
+      const member = new Member(self.self, connection, topics, {
+        ask: (why) => self.feed({ _tag: "JoinAsked", why }),
+        mayJoin: () => Gate.mayJoin(self.state),
+        owned: () => self.owned
+      })
       self.member = member
       yield* Effect.addFinalizer(() => Effect.zipRight(member.leave, Effect.sync(() => (self.member = undefined))))
       const end = (error: unknown): void => {
@@ -305,13 +280,6 @@ export class Group {
     })
   }
 
-  private get owned(): Pick<Assignor.Member, "owned" | "generation"> {
-    const { state } = this
-    return state._tag === "Out"
-      ? { owned: [], generation: -1 }
-      : { owned: state.partitions, generation: state.generation ?? -1 }
-  }
-
   private listen(member: Member, end: (error: unknown) => void): void {
     const { consumer } = member
     const { alive, callbacks } = this.self
@@ -320,8 +288,7 @@ export class Group {
       if (member.closing) return
       alive()
       member.stirred("Joined")
-      learn(this.joined, undefined)
-      this.joined = makeIdentity(payload.memberId)
+      this.memberId = payload.memberId
       const partitions = Object.entries(payload.memberAssignment).flatMap(([topic, partitions]) =>
         partitions.map((partition) => TopicPartition.make(topic, partition))
       )
@@ -334,9 +301,6 @@ export class Group {
       member.stirred("Heartbeat")
       callbacks.notice({ _tag: "Heartbeat" })
       this.feed({ _tag: "Heartbeat", generation: groupGenerationId })
-      // between two generations it may be one of the next already, until the gate says that it is not
-      if (this.state._tag === "Open") member.joining = false
-      if (!member.joining) learn(this.joined, groupGenerationId)
     })
     consumer.on(REBALANCING, () => {
       alive()
@@ -346,14 +310,17 @@ export class Group {
     consumer.on(CRASH, ({ payload }) => end(payload.error))
   }
 
-  /** Ends when kafkajs may join and does not: it lost its place while it was told to go on with heartbeats. */
+  /**
+   * Ends when kafkajs is out of the group and does nothing about it: it lost its place while it was told to go on, or
+   * it joined and was not told its partitions, which it takes for no reason to ask again.
+   */
   private idleness(member: Member): Effect.Effect<End> {
     return Effect.gen(this, function*() {
-      let idle = 0
-      while (idle * tick < idleLimit) {
+      for (let idle = 0; idle < idleLimit; idle += tick) {
         yield* Effect.sleep(tick)
-        const waiting = (this.state._tag === "Out" || this.state._tag === "Closed") && !member.joining
-        idle = waiting && !member.takeStir() ? idle + 1 : 0
+        const { state } = this
+        const out = state._tag === "Out" || (state._tag === "Closed" && !state.deliberate)
+        if (!out || member.joining) idle = 0
       }
       return { _tag: "Again", missing: undefined }
     })
@@ -401,6 +368,15 @@ class Closing extends Error {
   readonly retriable = false
 }
 
+const held = "records in hand are being settled"
+
+/** What stands between kafkajs and the group. */
+interface Door {
+  readonly ask: (why: Gate.Doubt) => Gate.Verdict
+  readonly mayJoin: () => boolean
+  readonly owned: () => Pick<Assignor.Member, "owned" | "generation">
+}
+
 /**
  * A kafkajs consumer, from its start until it has left.
  */
@@ -417,14 +393,13 @@ class Member {
   /** Whether the present rebalance was told of. */
   told = false
   private rebalancing = false
-  private stir = false
+  private quick = 0
 
   constructor(
     self: Membership,
     connection: Connection.Connection,
     topics: ReadonlySet<string>,
-    feed: (input: Gate.Input) => Gate.Verdict,
-    owned: () => Pick<Assignor.Member, "owned" | "generation">
+    door: Door
   ) {
     this.self = self
     this.connection = connection
@@ -440,7 +415,7 @@ class Member {
       // new partitions are noticed elsewhere, and settled before
       metadataMaxAge: 2 ** 31 - 1,
       readUncommitted: options.isolationLevel === "read_uncommitted",
-      partitionAssigners: [this.assigner(feed, owned)],
+      partitionAssigners: [this.assigner(door)],
       retry: {
         initialRetryTime: 50,
         multiplier: 1.5,
@@ -451,39 +426,36 @@ class Member {
     })
   }
 
-  private assigner(
-    feed: (input: Gate.Input) => Gate.Verdict,
-    owned: () => Pick<Assignor.Member, "owned" | "generation">
-  ): PartitionAssigner {
+  private assigner(door: Door): PartitionAssigner {
     return ({ cluster }): Assigner => {
       this.cluster = cluster
-      return this.assignerOf(cluster, feed, owned)
+      return this.assignerOf(cluster, door)
     }
   }
 
-  private assignerOf(
-    cluster: Cluster,
-    feed: (input: Gate.Input) => Gate.Verdict,
-    owned: () => Pick<Assignor.Member, "owned" | "generation">
-  ): Assigner {
+  private assignerOf(cluster: Cluster, door: Door): Assigner {
     return {
       name: Assignor.name,
       version: Assignor.version,
       protocol: ({ topics }) => {
         if (this.closing) throw new Closing("leaving")
+        if (this.quick > 0 && !this.rebalancing && !door.mayJoin()) {
+          if (++this.quick <= quickAsks) throw new Wait(held)
+          this.quick = 0
+          throw new Later(held)
+        }
+        this.quick = 0
         const why = this.rebalancing ? "rebalancing" : "unexplained"
         this.rebalancing = false
-        this.stir = true
-        // before the answer: a member that lost everything owns nothing
-        const verdict = feed({ _tag: "JoinAsked", why })
-        switch (verdict) {
+        switch (door.ask(why)) {
           case "go":
             this.joining = true
-            return { name: Assignor.name, metadata: Assignor.encodeMember({ topics, ...owned() }) }
+            return { name: Assignor.name, metadata: Assignor.encodeMember({ topics, ...door.owned() }) }
           case "later":
-            throw new Later("records in hand are being settled")
+            this.quick = 1
+            throw new Wait(held)
           case "wait":
-            throw new Wait("records in hand are being settled")
+            throw new Wait(held)
         }
       },
       assign: async ({ members }) => {
@@ -517,18 +489,11 @@ class Member {
     await running
   }
 
-  /** Something happened. */
+  /** Something happened, and no request to join is under way. */
   stirred(what: "Joined" | "Heartbeat" | "Rebalancing"): void {
-    this.stir = true
+    this.joining = false
     this.rebalancing = what === "Rebalancing"
     this.told = what === "Rebalancing"
-    if (what === "Joined" || what === "Rebalancing") this.joining = false
-  }
-
-  takeStir(): boolean {
-    const { stir } = this
-    this.stir = false
-    return stir
   }
 
   /** Whether it knows of fewer partitions than there are. */
