@@ -6,12 +6,15 @@ import * as crypto from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as os from "node:os"
 import * as path from "node:path"
+import { classArchive } from "./archive.ts"
 import { type KafkaBroker, makeBroker } from "./broker.ts"
+import { type Certificates, makeCertificates } from "./certificates.ts"
 import { type Distribution, resolveDistribution } from "./distribution.ts"
 import { KafkaFailure } from "./errors.ts"
+import { hasSasl, hasTls, type KafkaListener } from "./listeners.ts"
 import { freePorts } from "./ports.ts"
 import { run } from "./process.ts"
-import { type NodePorts, serverProperties } from "./properties.ts"
+import { type KafkaNode, serverProperties } from "./properties.ts"
 
 export interface KafkaOptions {
   /** `KAFKA_VERSION` from the environment by default, else `"4.1.1"`. */
@@ -20,24 +23,44 @@ export interface KafkaOptions {
   readonly brokers?: number | undefined
   /** Partitions of a topic that is created without saying how many, 1 by default. */
   readonly partitions?: number | undefined
+  /** The doors for clients, `["plaintext"]` by default. The first one is that of `bootstrapServers`. */
+  readonly listeners?: ReadonlyArray<KafkaListener> | undefined
+  /**
+   * Who may come in by the `sasl_…` listeners, names and passwords; `admin` with `admin-secret` and `alice` with
+   * `alice-secret` by default. There is a client certificate for each name, too.
+   */
+  readonly users?: Readonly<Record<string, string>> | undefined
+  /** Whether everybody but `admin` (and who comes in by `plaintext`) needs an ACL for what they do. Not by default. */
+  readonly acls?: boolean | undefined
+  /** The names in the brokers' certificate: `127.0.0.1` and `localhost` by default. */
+  readonly certificateNames?: ReadonlyArray<string> | undefined
   /** The port of the first broker's first listener, if it is free. Any free one by default. */
   readonly port?: number | undefined
   /** Further settings for `server.properties`; they win over ours. */
   readonly properties?: Readonly<Record<string, string>> | undefined
   /** The largest heap of each broker, `"512m"` by default. */
   readonly heap?: string | undefined
+  /** Further options for each broker's JVM. */
+  readonly jvmOptions?: ReadonlyArray<string> | undefined
   /** How long a broker may take to start, 60 seconds by default. */
   readonly startTimeoutMs?: number | undefined
   /** How long a broker may take to stop, 30 seconds by default. */
   readonly stopTimeoutMs?: number | undefined
-  /** Where to say what takes time (fetching, starting). Silent by default. */
+  /** Where to say what takes time, such as fetching. Silent by default. */
   readonly log?: ((line: string) => void) | undefined
 }
 
 export interface KafkaCluster extends AsyncDisposable {
   readonly version: string
-  /** What clients connect to: every broker, `host:port`, separated by commas. */
+  /** What clients connect to: every broker's first listener, `host:port`, separated by commas. */
   readonly bootstrapServers: string
+  /** The same for any listener that was asked for. */
+  readonly bootstrapServersOf: (listener: KafkaListener) => string
+  readonly listeners: ReadonlyArray<KafkaListener>
+  /** Names and passwords for the `sasl_…` listeners. */
+  readonly users: Readonly<Record<string, string>>
+  /** There when a listener has TLS. */
+  readonly certificates: Certificates | undefined
   readonly brokers: ReadonlyArray<KafkaBroker>
   /** The broker with this node id; they count from 1. */
   readonly broker: (nodeId: number) => KafkaBroker
@@ -50,26 +73,59 @@ export interface KafkaCluster extends AsyncDisposable {
 
 const host = "127.0.0.1"
 
-const startOnce = async (options: KafkaOptions, distribution: Distribution): Promise<KafkaCluster> => {
-  const count = options.brokers ?? 1
-  const root = await fs.mkdtemp(path.join(os.tmpdir(), "coffeebuddy-kafka-"))
+const placeNodes = async (options: KafkaOptions): Promise<ReadonlyArray<KafkaNode>> => {
+  const listeners = options.listeners ?? ["plaintext"]
+  const brokers = options.brokers ?? 1
+  const each = listeners.length + 2
+  const ports = await freePorts(brokers * each, { host, preferred: options.port })
+  return Array.from({ length: brokers }, (_, index) => {
+    const own = ports.slice(index * each, (index + 1) * each)
+    return {
+      nodeId: index + 1,
+      host,
+      clients: listeners.map((listener, at) => ({ listener, port: own[at]! })),
+      internalPort: own[each - 2]!,
+      controllerPort: own[each - 1]!
+    }
+  })
+}
+
+/** The first compiler is enough for a broker that lives for minutes, and costs far less than the second. */
+const quickJvm: ReadonlyArray<string> = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+
+const format = async (options: {
+  readonly distribution: Distribution
+  readonly clusterId: string
+  readonly configFile: string
+  readonly users: Readonly<Record<string, string>>
+  readonly jvmOptions: ReadonlyArray<string>
+}): Promise<void> => {
+  const scram = Object.entries(options.users).flatMap(([user, password]) =>
+    ["SCRAM-SHA-256", "SCRAM-SHA-512"].flatMap((mechanism) => [
+      "--add-scram",
+      `${mechanism}=[name="${user}",password="${password}"]`
+    ])
+  )
+  const done = await run(options.distribution.java, [
+    ...options.jvmOptions,
+    ...["-cp", options.distribution.classPath, "kafka.tools.StorageTool", "format"],
+    ...["--cluster-id", options.clusterId, "--config", options.configFile, ...scram]
+  ])
+  if (done.code !== 0) throw new KafkaFailure(`A broker's folder could not be formatted:\n${done.stdout}${done.stderr}`)
+}
+
+/** What is settled before the first broker starts. */
+interface Jvm {
+  readonly distribution: Distribution
+  /** How it finds its classes quickly. */
+  readonly sharing: ReadonlyArray<string>
+}
+
+const startOnce = async (options: KafkaOptions, { distribution, sharing }: Jvm): Promise<KafkaCluster> => {
+  const listeners = options.listeners ?? ["plaintext"]
+  const users = options.users ?? { admin: "admin-secret", alice: "alice-secret" }
   const clusterId = crypto.randomBytes(16).toString("base64url")
-  const preferred = options.port === undefined ? undefined : [options.port]
-  const ports = await freePorts(count * 2, { host, preferred })
-  const nodes = Array.from({ length: count }, (_, index): NodePorts => ({
-    nodeId: index + 1,
-    host,
-    client: ports[index]!,
-    controller: ports[count + index]!
-  }))
-  const jvmOptions = [
-    `-Xmx${options.heap ?? "512m"}`,
-    "-Xms128m",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",
-    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaConfig=warn"
-  ]
+  const root = await fs.mkdtemp(path.join(os.tmpdir(), "coffeebuddy-kafka-"))
   const brokers: Array<KafkaBroker> = []
 
   const close = async (): Promise<void> => {
@@ -78,61 +134,95 @@ const startOnce = async (options: KafkaOptions, distribution: Distribution): Pro
   }
 
   try {
-    for (const node of nodes) {
+    const nodes = await placeNodes(options)
+    const certificates = !listeners.some(hasTls) ? undefined : await makeCertificates(path.join(root, "certificates"), {
+      names: options.certificateNames ?? [host, "localhost"],
+      clients: Object.keys(users)
+    })
+    await Promise.all(nodes.map(async (node) => {
       const directory = path.join(root, `broker-${node.nodeId}`)
+      const configFile = path.join(directory, "server.properties")
       await fs.mkdir(directory)
       await fs.writeFile(
-        path.join(directory, "server.properties"),
-        serverProperties({ node, nodes, directory, partitions: options.partitions ?? 1, extra: options.properties })
+        configFile,
+        serverProperties({
+          node,
+          nodes,
+          dataDirectory: path.join(directory, "data"),
+          partitions: options.partitions ?? 1,
+          users,
+          acls: options.acls ?? false,
+          certificates,
+          extra: options.properties ?? {}
+        })
       )
-      brokers.push(makeBroker({
+      await format({
+        distribution,
+        clusterId,
+        configFile,
+        users: listeners.some(hasSasl) ? users : {},
+        jvmOptions: [...quickJvm, ...sharing]
+      })
+      brokers[node.nodeId - 1] = makeBroker({
         distribution,
         nodeId: node.nodeId,
-        address: `${node.host}:${node.client}`,
+        address: `${host}:${node.clients[0]!.port}`,
         directory,
         root,
-        jvmOptions,
+        jvmOptions: [
+          ...quickJvm,
+          ...sharing,
+          `-Xmx${options.heap ?? "512m"}`,
+          "-Dorg.slf4j.simpleLogger.showDateTime=true",
+          "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+          // Without the long lists of all settings.
+          "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",
+          ...(options.jvmOptions ?? [])
+        ],
         startTimeoutMs: options.startTimeoutMs ?? 60_000,
         stopTimeoutMs: options.stopTimeoutMs ?? 30_000
-      }))
-    }
-    await Promise.all(nodes.map(async (node) => {
-      const formatted = await run(distribution.java, [
-        "-XX:TieredStopAtLevel=1",
-        "-cp",
-        distribution.classPath,
-        "kafka.tools.StorageTool",
-        "format",
-        "--cluster-id",
-        clusterId,
-        "--config",
-        path.join(root, `broker-${node.nodeId}`, "server.properties")
-      ])
-      if (formatted.code !== 0) {
-        throw new KafkaFailure(
-          `The folder of broker ${node.nodeId} could not be formatted:\n${formatted.stdout}${formatted.stderr}`
-        )
-      }
+      })
     }))
     await Promise.all(brokers.map((broker) => broker.start()))
+
+    const bootstrapServersOf = (listener: KafkaListener): string => {
+      const at = listeners.indexOf(listener)
+      if (at < 0) throw new KafkaFailure(`This cluster has no listener ${listener}, only ${listeners.join(", ")}`)
+      return nodes.map((node) => `${node.host}:${node.clients[at]!.port}`).join(",")
+    }
+    return {
+      version: distribution.version,
+      bootstrapServers: bootstrapServersOf(listeners[0]!),
+      bootstrapServersOf,
+      listeners,
+      users,
+      certificates,
+      brokers,
+      broker: (nodeId) => {
+        const found = brokers[nodeId - 1]
+        if (found === undefined) throw new KafkaFailure(`There is no broker ${nodeId}, only 1 to ${brokers.length}`)
+        return found
+      },
+      distribution,
+      directory: root,
+      close,
+      [Symbol.asyncDispose]: close
+    }
   } catch (cause) {
     await close()
     throw cause
   }
+}
 
-  return {
-    version: distribution.version,
-    bootstrapServers: brokers.map((broker) => broker.address).join(","),
-    brokers,
-    broker: (nodeId) => {
-      const found = brokers.find((broker) => broker.nodeId === nodeId)
-      if (found === undefined) throw new KafkaFailure(`There is no broker ${nodeId}: they are 1 to ${brokers.length}`)
-      return found
-    },
-    distribution,
-    directory: root,
-    close,
-    [Symbol.asyncDispose]: close
+const startOnFreePorts = async (options: KafkaOptions, jvm: Jvm): Promise<KafkaCluster> => {
+  for (let attempt = 1;; attempt++) {
+    try {
+      return await startOnce(options, jvm)
+    } catch (cause) {
+      // Somebody took one of our ports between our look and the broker's.
+      const taken = cause instanceof KafkaFailure && /BindException|Address already in use/.test(cause.message)
+      if (!taken || attempt === 5) throw cause
+    }
   }
 }
 
@@ -144,13 +234,14 @@ const startOnce = async (options: KafkaOptions, distribution: Distribution): Pro
  */
 export const startKafka = async (options: KafkaOptions = {}): Promise<KafkaCluster> => {
   const distribution = await resolveDistribution(options)
-  for (let attempt = 1;; attempt++) {
+  const sharing = await classArchive(distribution, async (jvmOptions) => {
+    options.log?.(`Preparing Kafka ${distribution.version} for quick starts (once)`)
+    const cluster = await startOnFreePorts({ jvmOptions }, { distribution, sharing: [] })
     try {
-      return await startOnce(options, distribution)
-    } catch (cause) {
-      // Somebody took one of our ports between our look and the broker's.
-      const taken = cause instanceof KafkaFailure && /BindException|Address already in use/.test(cause.message)
-      if (!taken || attempt === 5) throw cause
+      await cluster.broker(1).stop()
+    } finally {
+      await cluster.close()
     }
-  }
+  })
+  return startOnFreePorts(options, { distribution, sharing })
 }

@@ -17,6 +17,8 @@ export interface Distribution {
   /** The `java` to run. */
   readonly java: string
   readonly javaVersion: number
+  /** A short name for exactly this build of Java. */
+  readonly javaBuild: string
   /** The folder of this version in the cache. */
   readonly directory: string
   /** The jars, in the form that `java -cp` takes. */
@@ -126,15 +128,18 @@ const download = async (version: string, target: string, pomText: string, pomHas
   }
 }
 
-const findJava = async (): Promise<{ readonly java: string; readonly javaVersion: number }> => {
+const sha256 = (text: string): string => crypto.createHash("sha256").update(text).digest("hex")
+
+const findJava = async (): Promise<Pick<Distribution, "java" | "javaVersion" | "javaBuild">> => {
   const home = process.env["JAVA_HOME"]
   const java = home ? path.join(home, "bin", "java") : "java"
   const answer = await run(java, ["-version"]).catch((cause) => {
     throw new KafkaUnavailable(`Java is needed to run Kafka and was not found (tried ${java})`, { cause })
   })
-  const found = /version "(?:1\.)?(\d+)/.exec(answer.stderr + answer.stdout)
-  if (found === null) throw new KafkaUnavailable(`${java} does not say its version: ${answer.stderr}${answer.stdout}`)
-  return { java, javaVersion: Number(found[1]) }
+  const said = answer.stderr + answer.stdout
+  const found = /version "(?:1\.)?(\d+)/.exec(said)
+  if (found === null) throw new KafkaUnavailable(`${java} does not say its version: ${said}`)
+  return { java, javaVersion: Number(found[1]), javaBuild: sha256(said).slice(0, 12) }
 }
 
 /**
@@ -151,17 +156,19 @@ export const resolveDistribution = async (
   if (!/^\d+\.\d+\.\d+(-\w+)?$/.test(version)) {
     throw new KafkaUnavailable(`"${version}" is no version of Kafka; say for instance ${defaultVersion}`)
   }
-  const { java, javaVersion } = await findJava()
+  const found = await findJava()
   const needed = Number(version.split(".")[0]) >= 4 ? 17 : 11
-  if (javaVersion < needed) {
-    throw new KafkaUnavailable(`Kafka ${version} needs Java ${needed} or newer, and ${java} is Java ${javaVersion}`)
+  if (found.javaVersion < needed) {
+    throw new KafkaUnavailable(
+      `Kafka ${version} needs Java ${needed} or newer, and ${found.java} is Java ${found.javaVersion}`
+    )
   }
   const directory = path.join(cacheDirectory(), version)
   const pomText = pom(version)
-  const pomHash = crypto.createHash("sha256").update(pomText).digest("hex")
+  const pomHash = sha256(pomText)
   if (!(await isWhole(directory, pomHash))) {
     options.log?.(`Fetching Kafka ${version} into ${directory} (once)`)
     await download(version, directory, pomText, pomHash)
   }
-  return { version, java, javaVersion, directory, classPath: path.join(directory, "libs", "*") }
+  return { version, ...found, directory, classPath: path.join(directory, "libs", "*") }
 }

@@ -9,6 +9,8 @@
  *     await kafka.broker(2).start()   // same port, same data
  */
 export type { KafkaBroker } from "./broker.ts"
+export { type Certificate, type Certificates, makeCertificates } from "./certificates.ts"
 export { type KafkaCluster, type KafkaOptions, startKafka } from "./cluster.ts"
 export { cacheDirectory, defaultVersion, type Distribution, resolveDistribution } from "./distribution.ts"
 export { KafkaFailure, KafkaUnavailable } from "./errors.ts"
+export type { KafkaListener } from "./listeners.ts"

@@ -13,12 +13,10 @@ const isFree = (port: number, host: string): Promise<boolean> =>
  */
 export const freePorts = async (
   count: number,
-  options: { readonly host: string; readonly preferred?: ReadonlyArray<number> | undefined }
+  options: { readonly host: string; readonly preferred?: number | undefined }
 ): Promise<ReadonlyArray<number>> => {
   const found = new Set<number>()
-  for (const port of options.preferred ?? []) {
-    if (found.size < count && (await isFree(port, options.host))) found.add(port)
-  }
+  if (options.preferred !== undefined && (await isFree(options.preferred, options.host))) found.add(options.preferred)
   for (let attempt = 0; found.size < count && attempt < 1_000; attempt++) {
     const port = 15_000 + Math.floor(Math.random() * 17_000)
     if (!found.has(port) && (await isFree(port, options.host))) found.add(port)

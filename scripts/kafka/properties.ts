@@ -1,35 +1,75 @@
-/** The settings of a broker, chosen for a quick start and for tests. */
-export interface NodePorts {
+/**
+ * The settings of a broker, chosen for a quick start and for tests that need not wait.
+ */
+import type { Certificates } from "./certificates.ts"
+import { hasSasl, hasTls, type KafkaListener, listenerName, securityProtocol } from "./listeners.ts"
+
+/** One node of a cluster and where it listens. */
+export interface KafkaNode {
   readonly nodeId: number
   readonly host: string
-  readonly client: number
-  readonly controller: number
+  /** The port of each client's door. */
+  readonly clients: ReadonlyArray<{ readonly listener: KafkaListener; readonly port: number }>
+  /** Where the other brokers come in. */
+  readonly internalPort: number
+  readonly controllerPort: number
 }
 
-export const serverProperties = (options: {
-  readonly node: NodePorts
-  readonly nodes: ReadonlyArray<NodePorts>
-  readonly directory: string
+export interface PropertiesOptions {
+  readonly node: KafkaNode
+  readonly nodes: ReadonlyArray<KafkaNode>
+  readonly dataDirectory: string
   readonly partitions: number
-  readonly extra: Readonly<Record<string, string>> | undefined
-}): string => {
-  const { node, nodes } = options
-  const replicas = String(Math.min(nodes.length, 3))
-  const inSync = nodes.length >= 3 ? "2" : "1"
-  const settings: Record<string, string> = {
+  /** User names and passwords, for PLAIN. */
+  readonly users: Readonly<Record<string, string>>
+  readonly acls: boolean
+  /** There when a door needs them. */
+  readonly certificates: Certificates | undefined
+  readonly extra: Readonly<Record<string, string>>
+}
+
+type Settings = Record<string, string>
+
+const cluster = ({ node, nodes }: PropertiesOptions): Settings => {
+  const listeners = [
+    ...node.clients.map(({ listener, port }) => `${listenerName(listener)}://${node.host}:${port}`),
+    `INTERNAL://${node.host}:${node.internalPort}`
+  ]
+  return {
     "process.roles": "broker,controller",
     "node.id": String(node.nodeId),
-    "controller.quorum.voters": nodes.map((_) => `${_.nodeId}@${_.host}:${_.controller}`).join(","),
+    "controller.quorum.voters": nodes.map((_) => `${_.nodeId}@${_.host}:${_.controllerPort}`).join(","),
     "controller.listener.names": "CONTROLLER",
-    listeners: `PLAINTEXT://${node.host}:${node.client},CONTROLLER://${node.host}:${node.controller}`,
-    "advertised.listeners": `PLAINTEXT://${node.host}:${node.client}`,
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-    "inter.broker.listener.name": "PLAINTEXT",
-    "log.dirs": `${options.directory}/data`,
-    "num.partitions": String(options.partitions),
+    "listeners": [...listeners, `CONTROLLER://${node.host}:${node.controllerPort}`].join(","),
+    "advertised.listeners": listeners.join(","),
+    "listener.security.protocol.map": [
+      "CONTROLLER:PLAINTEXT",
+      "INTERNAL:PLAINTEXT",
+      ...node.clients.map(({ listener }) => `${listenerName(listener)}:${securityProtocol(listener)}`)
+    ].join(","),
+    "inter.broker.listener.name": "INTERNAL",
+    // A broker that died is missed after 3 s instead of 9. It may not come back any sooner either.
+    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "3000"
+  }
+}
+
+const storage = ({ dataDirectory, nodes, partitions }: PropertiesOptions): Settings => {
+  const replicas = String(Math.min(nodes.length, 3))
+  const inSync = nodes.length >= 3 ? "2" : "1"
+  return {
+    "log.dirs": dataDirectory,
+    "num.partitions": String(partitions),
     "auto.create.topics.enable": "false",
     "default.replication.factor": replicas,
     "min.insync.replicas": inSync,
+    // Retention and compaction are looked after every second, so that a test sees them happen.
+    "log.initial.task.delay.ms": "500",
+    "log.retention.check.interval.ms": "1000",
+    "log.cleaner.backoff.ms": "1000",
+    "log.segment.delete.delay.ms": "1000",
+    "log.cleaner.dedupe.buffer.size": "8388608",
+    "num.recovery.threads.per.data.dir": "2",
     // Groups and transactions: few partitions, so that the first member and the first transaction do not wait long.
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
@@ -38,7 +78,57 @@ export const serverProperties = (options: {
     "transaction.state.log.num.partitions": "5",
     "transaction.state.log.replication.factor": replicas,
     "transaction.state.log.min.isr": inSync,
-    ...options.extra
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"
   }
-  return Object.entries(settings).map(([key, value]) => `${key}=${value}\n`).join("")
 }
+
+const quoted = (text: string): string => `"${text.replaceAll("\\", "\\\\").replaceAll("\"", "\\\"")}"`
+
+const sasl = (prefix: string, users: Readonly<Record<string, string>>): Settings => {
+  const security = "org.apache.kafka.common.security"
+  const accounts = Object.entries(users).map(([user, password]) => `user_${user}=${quoted(password)}`)
+  const scram = `${security}.scram.ScramLoginModule required;`
+  return {
+    [`${prefix}.sasl.enabled.mechanisms`]: "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+    [`${prefix}.plain.sasl.jaas.config`]: `${security}.plain.PlainLoginModule required ${accounts.join(" ")};`,
+    [`${prefix}.scram-sha-256.sasl.jaas.config`]: scram,
+    [`${prefix}.scram-sha-512.sasl.jaas.config`]: scram,
+    [`${prefix}.oauthbearer.sasl.jaas.config`]:
+      `${security}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="admin";`,
+    [`${prefix}.oauthbearer.sasl.server.callback.handler.class`]:
+      `${security}.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler`
+  }
+}
+
+const security = ({ acls, certificates, node, users }: PropertiesOptions): Settings => {
+  const settings: Settings = {}
+  for (const { listener } of node.clients) {
+    const prefix = `listener.name.${listener}`
+    if (hasTls(listener) && certificates !== undefined) {
+      Object.assign(settings, {
+        [`${prefix}.ssl.keystore.type`]: "PEM",
+        [`${prefix}.ssl.keystore.location`]: certificates.server.keyStoreFile,
+        [`${prefix}.ssl.truststore.type`]: "PEM",
+        [`${prefix}.ssl.truststore.location`]: certificates.caFile,
+        [`${prefix}.ssl.client.auth`]: listener === "mtls" ? "required" : "none",
+        [`${prefix}.ssl.principal.mapping.rules`]: "RULE:^CN=([^,]+).*$/$1/,DEFAULT"
+      })
+    }
+    if (hasSasl(listener)) Object.assign(settings, sasl(prefix, users))
+  }
+  if (acls) {
+    Object.assign(settings, {
+      "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+      // The brokers themselves, and with them who comes in by `plaintext`, are anonymous.
+      "super.users": "User:ANONYMOUS;User:admin",
+      "allow.everyone.if.no.acl.found": "false"
+    })
+  }
+  return settings
+}
+
+/** The text of a broker's `server.properties`. */
+export const serverProperties = (options: PropertiesOptions): string =>
+  Object.entries({ ...cluster(options), ...storage(options), ...security(options), ...options.extra })
+    .map(([key, value]) => `${key}=${value.replaceAll("\\", "\\\\")}\n`)
+    .join("")
