@@ -2,12 +2,28 @@
  * Everything that can go wrong, as tagged errors. Each says what was attempted, what to do where that is known, and
  * carries the driver's own error as `cause`. None of them ever holds a secret.
  *
+ * As JSON they show what a log should: the message and the fields, offsets as text, payloads by their size alone. By
+ * their schemas they can be sent elsewhere and back, whole.
+ *
  * @since 0.1.0
  */
-import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 
 const cause = Schema.optional(Schema.Defect)
+/** What a log shows: offsets as text, payloads by their size alone, a cause by its message. */
+const json = (error: Error): unknown => {
+  const shown: Record<string, unknown> = { message: error.message }
+  for (const [name, value] of Object.entries(error)) shown[name] = plain(value)
+  if (error.cause !== undefined) shown["cause"] = String(error.cause)
+  return shown
+}
+
+const plain = (value: unknown): unknown => {
+  if (typeof value === "bigint") return String(value)
+  if (value instanceof Uint8Array) return `${value.length} bytes`
+  return Array.isArray(value) ? value.map(plain) : value
+}
+
 const partition = Schema.Struct({ topic: Schema.String, partition: Schema.Number })
 
 /**
@@ -25,6 +41,9 @@ export class KafkaConnectionError extends Schema.TaggedError<KafkaConnectionErro
   reason: Schema.String,
   cause
 }) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `${this.operation}: no connection to Kafka at ${this.brokers.join(", ")}: ${this.reason}`
   }
@@ -45,6 +64,9 @@ export class KafkaAuthenticationError extends Schema.TaggedError<KafkaAuthentica
   reason: Schema.String,
   cause
 }) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `${this.operation}: authentication by ${this.mechanism} failed: ${this.reason}`
   }
@@ -61,11 +83,15 @@ export class KafkaAuthorizationError extends Schema.TaggedError<KafkaAuthorizati
 )("KafkaAuthorizationError", {
   operation: Schema.String,
   resource: Schema.Literal("topic", "group", "transactional-id", "cluster"),
-  name: Schema.String,
+  /** The topic, the group or the transactional id. */
+  resourceName: Schema.String,
   cause
 }) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
-    return `${this.operation}: not authorized on ${this.resource} "${this.name}": grant the principal an ACL for it`
+    return `${this.operation}: not authorized on ${this.resource} "${this.resourceName}": grant the principal an ACL for it`
   }
 }
 
@@ -84,6 +110,9 @@ export class KafkaTimeoutError extends Schema.TaggedError<KafkaTimeoutError>("@c
     cause
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `${this.operation}: no answer within ${this.millis} ms`
   }
@@ -106,6 +135,9 @@ export class KafkaRequestError extends Schema.TaggedError<KafkaRequestError>("@c
     cause
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `${this.operation}: the broker answered ${this.code}: ${this.reason}`
   }
@@ -124,6 +156,9 @@ export class UnsupportedFeatureError extends Schema.TaggedError<UnsupportedFeatu
   feature: Schema.String,
   reason: Schema.String
 }) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `the ${this.driver} driver has no ${this.feature}: ${this.reason}`
   }
@@ -144,6 +179,9 @@ export class UnknownTopicError extends Schema.TaggedError<UnknownTopicError>("@c
     cause
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return this.partition === undefined
       ? `${this.operation}: topic "${this.topic}" does not exist: create it, or let TopicRegistry.ensure create it`
@@ -181,6 +219,9 @@ export class ProducerError extends Schema.TaggedError<ProducerError>("@coffeebud
     cause
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     const where = this.partition === undefined ? this.topic : `${this.topic}[${this.partition}]`
     return `produce to ${where}: ${this.reason}: ${this.description}`
@@ -199,6 +240,9 @@ export class ProducerFencedError extends Schema.TaggedError<ProducerFencedError>
   transactionalId: Schema.String,
   cause
 }) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `transactional id "${this.transactionalId}" was taken over by a newer producer`
   }
@@ -220,6 +264,9 @@ export class TransactionError extends Schema.TaggedError<TransactionError>("@cof
     reason: Schema.Literal("not-transactional", "nested")
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return this.reason === "nested"
       ? "a transaction inside a transaction of the same producer: Kafka has no such thing"
@@ -243,6 +290,9 @@ export class BufferFullError extends Schema.TaggedError<BufferFullError>("@coffe
     limitBytes: Schema.Number
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `produce to ${this.topic}: ${this.bufferedBytes} of ${this.limitBytes} bytes are buffered already`
   }
@@ -269,6 +319,9 @@ export class CommitError extends Schema.TaggedError<CommitError>("@coffeebuddy/k
   description: Schema.optional(Schema.String),
   cause
 }) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     const where = this.partitions.map((tp) => `${tp.topic}[${tp.partition}]`).join(", ")
     return `commit of ${where}: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}${
@@ -299,6 +352,9 @@ export class ConsumerError extends Schema.TaggedError<ConsumerError>("@coffeebud
     cause
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `consumer of group "${this.groupId}": ${this.reason}: ${this.description}`
   }
@@ -316,9 +372,12 @@ export class OffsetOutOfRangeError extends Schema.TaggedError<OffsetOutOfRangeEr
   topic: Schema.String,
   partition: Schema.Number,
   /** The offset asked for; absent where the group had none committed. */
-  offset: Schema.optional(Schema.BigIntFromSelf),
+  offset: Schema.optional(Schema.BigInt),
   cause
 }) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     const where = `${this.topic}[${this.partition}]`
     return this.offset === undefined
@@ -343,6 +402,9 @@ export class SerializationError extends Schema.TaggedError<SerializationError>("
     cause
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `${this.topic}: the ${this.part} can not be serialized: ${this.reason}`
   }
@@ -360,15 +422,18 @@ export class DeserializationError extends Schema.TaggedError<DeserializationErro
 )("DeserializationError", {
   topic: Schema.String,
   partition: Schema.Number,
-  offset: Schema.BigIntFromSelf,
+  offset: Schema.BigInt,
   part: Schema.Literal("key", "value"),
   /** The bytes of the part that failed; `null` for a tombstone or an absent key. */
-  bytes: Schema.NullOr(Schema.Uint8ArrayFromSelf),
+  bytes: Schema.NullOr(Schema.Uint8ArrayFromBase64),
   /** The record's headers, in order. */
-  headers: Schema.Array(Schema.Tuple(Schema.String, Schema.NullOr(Schema.Uint8ArrayFromSelf))),
+  headers: Schema.Array(Schema.Tuple(Schema.String, Schema.NullOr(Schema.Uint8ArrayFromBase64))),
   reason: Schema.String,
   cause
 }) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `${this.topic}[${this.partition}]@${this.offset}: the ${this.part} can not be deserialized: ${this.reason}`
   }
@@ -392,6 +457,9 @@ export class TopicMismatchError extends Schema.TaggedError<TopicMismatchError>("
     }))
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     return `topics differ from their definitions:\n${
       this.differences.map((d) => `  ${d.topic}: ${d.setting} is ${d.actual}, defined as ${d.expected}`).join("\n")
@@ -418,6 +486,9 @@ export class GroupActiveError extends Schema.TaggedError<GroupActiveError>("@cof
     cause
   }
 ) {
+  override toJSON(): unknown {
+    return json(this)
+  }
   override get message(): string {
     const members = this.members === undefined
       ? "members"
@@ -472,8 +543,6 @@ export type ClientError =
   | KafkaTimeoutError
   | KafkaRequestError
 
-const tags: ReadonlySet<string> = new Set(KafkaError.members.map((member) => member._tag))
-
 /**
  * Whether a value is an error of this library.
  *
@@ -488,5 +557,4 @@ const tags: ReadonlySet<string> = new Set(KafkaError.members.map((member) => mem
  * @since 0.1.0
  * @category guards
  */
-export const isKafkaError = (u: unknown): u is KafkaError =>
-  Predicate.hasProperty(u, "_tag") && typeof u._tag === "string" && tags.has(u._tag) && u instanceof Error
+export const isKafkaError = (u: unknown): u is KafkaError => KafkaError.members.some((member) => u instanceof member)

@@ -235,7 +235,7 @@ export class Fetcher {
           error: new KafkaAuthorizationError({
             operation: "fetch",
             resource: "topic",
-            name: one.topic,
+            resourceName: one.topic,
             cause: new DriverError(error, environment.secrets)
           })
         }))

@@ -402,7 +402,7 @@ export const clientError = (
       return new KafkaError.KafkaAuthorizationError({
         operation,
         resource: found.resource,
-        name: resourceName(found.resource, attempt),
+        resourceName: resourceName(found.resource, attempt),
         cause
       })
     case "Timeout":
