@@ -1,51 +1,43 @@
 /**
  * An administrator as a client of the brokers.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import type * as Scope from "effect/Scope"
 import type { AdminSession, ConfigEntry, GroupDescription, TopicDescription } from "../../KafkaClient.ts"
-import type { ClientError, UnknownTopicError } from "../../KafkaError.ts"
+import { type ClientError, KafkaRequestError, type UnknownTopicError } from "../../KafkaError.ts"
 import { fromKey, key } from "../../TopicPartition.ts"
-import { type Cluster, type Topic, topicDefaults } from "./Cluster.ts"
+import type { Cluster, Topic } from "./Cluster.ts"
+import { nobody } from "./Group.ts"
+import { retrying } from "./Lifeline.ts"
 import type { Link, Network } from "./Network.ts"
-import type { Failure, Reply } from "./Protocol.ts"
-import { canRetry, clientError, done, ok, refuse } from "./Protocol.ts"
-
-const backoff = 100
+import { aboutNoTopic, clientError, ok, type Reply } from "./Protocol.ts"
+import * as TopicConfig from "./TopicConfig.ts"
 
 /** How long an administrator's request is tried again, in milliseconds. */
 const patience = 30_000
 
-export const open = (cluster: Cluster, network: Network): AdminSession => {
-  const link: Link = { clientId: cluster.nextClientId("admin"), cut: false }
+export const open = (cluster: Cluster, network: Network): Effect.Effect<AdminSession, never, Scope.Scope> =>
+  Effect.map(
+    network.connect({ kind: "admin", clientId: "admin", groupId: undefined }),
+    (link) => overLink(cluster, network, link)
+  )
 
+const overLink = (cluster: Cluster, network: Network, link: Link): AdminSession => {
   const request = <A>(
     operation: string,
     handle: () => Reply<A>
   ): Effect.Effect<A, ClientError | UnknownTopicError> =>
-    Effect.gen(function*() {
-      const start = yield* Clock.currentTimeMillis
-      while (true) {
-        const answer = yield* Effect.either(network.call(link, () => cluster.anyBroker, "admin", handle))
-        if (Either.isRight(answer)) return answer.right
-        const failure: Failure = answer.left
-        const missing = failure._tag === "Refused" && failure.refusal.code === "UNKNOWN_TOPIC_OR_PARTITION"
-        if (missing || !canRetry(failure) || (yield* Clock.currentTimeMillis) - start >= patience) {
-          return yield* Effect.fail(clientError(operation, cluster.addresses, failure))
-        }
-        yield* Clock.sleep(backoff)
-      }
-    })
+    Effect.mapError(
+      retrying(network.call(link, () => cluster.anyBroker, "admin", handle), patience),
+      (failure) => clientError(operation, cluster.addresses, failure)
+    )
 
   const withoutTopic = <A>(operation: string, handle: () => Reply<A>): Effect.Effect<A, ClientError> =>
-    Effect.catchTag(request(operation, handle), "UnknownTopicError", Effect.die)
+    aboutNoTopic(request(operation, handle))
 
   const withTopic = <A>(operation: string, name: string, handle: (topic: Topic) => Reply<A>) =>
-    request(operation, () => {
-      const topic = cluster.find(name)
-      return topic._tag === "Left" ? Either.left(topic.left) : handle(topic.right)
-    })
+    request(operation, () => Either.flatMap(cluster.find(name), handle))
 
   const describeTopic = (topic: Topic): TopicDescription => ({
     topic: topic.name,
@@ -79,19 +71,21 @@ export const open = (cluster: Cluster, network: Network): AdminSession => {
   }
 
   return {
-    listTopics: withoutTopic("list topics", () => ok([...cluster.topics.keys()].sort())),
+    listTopics: withoutTopic(
+      "list topics",
+      () => ok([...cluster.topics.keys()].filter((topic) => cluster.authorize("topic", topic) === undefined).sort())
+    ),
     describeTopics: (topics) =>
       Effect.forEach(topics, (topic) => withTopic("describe topics", topic, (found) => ok(describeTopic(found)))),
     createTopics: (topics) =>
-      Effect.map(
-        Effect.forEach(topics, (topic) =>
-          withoutTopic("create topics", () => {
-            const created = cluster.createTopic(topic)
-            if (created._tag === "Right") return ok([topic.topic])
-            return created.left.code === "TOPIC_ALREADY_EXISTS" ? ok([]) : Either.left(created.left)
-          })),
-        (created) => created.flat()
-      ),
+      withoutTopic("create topics", () => {
+        // one that can't be created does not keep the others from it
+        const replies = topics.map((topic) => [topic.topic, cluster.createTopic(topic)] as const)
+        for (const [, reply] of replies) {
+          if (Either.isLeft(reply) && reply.left.code !== "TOPIC_ALREADY_EXISTS") return Either.left(reply.left)
+        }
+        return ok(replies.filter(([, reply]) => Either.isRight(reply)).map(([topic]) => topic))
+      }),
     deleteTopics: (topics) =>
       Effect.forEach(topics, (topic) => request("delete topics", () => cluster.deleteTopic(topic)), { discard: true }),
     createPartitions: (topic, total) =>
@@ -101,7 +95,7 @@ export const open = (cluster: Cluster, network: Network): AdminSession => {
         Effect.forEach(topics, (topic) =>
           withTopic("describe configs", topic, (found) => {
             const entries: Record<string, ConfigEntry> = {}
-            for (const [name, value] of Object.entries(topicDefaults)) entries[name] = { value, isDefault: true }
+            for (const [name, value] of Object.entries(TopicConfig.defaults)) entries[name] = { value, isDefault: true }
             for (const [name, value] of found.config) entries[name] = { value, isDefault: false }
             return ok([topic, entries] as const)
           })),
@@ -119,14 +113,11 @@ export const open = (cluster: Cluster, network: Network): AdminSession => {
         (offsets) => new Map(offsets)
       ),
     deleteRecords: (offsets) =>
-      Effect.forEach(offsets, ([k, offset]) =>
-        request("delete records", () => {
-          const log = cluster.log(fromKey(k))
-          if (log._tag === "Left") return Either.left(log.left)
-          if (offset > log.right.endOffset || offset < -1n) return refuse("OFFSET_OUT_OF_RANGE", k)
-          log.right.deleteBefore(offset === -1n ? log.right.endOffset : offset)
-          return done
-        }), { discard: true }),
+      Effect.forEach(
+        offsets,
+        ([k, offset]) => request("delete records", () => cluster.deleteRecords(fromKey(k), offset)),
+        { discard: true }
+      ),
     listGroups: withoutTopic(
       "list groups",
       () => ok([...cluster.groups.keys()].map((groupId) => ({ groupId, protocolType: "consumer" })))
@@ -139,14 +130,19 @@ export const open = (cluster: Cluster, network: Network): AdminSession => {
       }),
     groupOffsets: (groupId) =>
       Effect.map(
-        withoutTopic("fetch committed offsets", () => cluster.committed(groupId, false)),
+        withoutTopic("fetch committed offsets", () => cluster.committed(groupId)),
         (offsets) =>
           new Map([...offsets].map(([k, { metadata, offset, partition, topic }]) =>
             [k, { topic, partition, offset, metadata }] as const
           ))
       ),
     alterGroupOffsets: (groupId, offsets) =>
-      withoutTopic("alter group offsets", () => cluster.commit(groupId, { memberId: "", generation: -1 }, offsets)),
+      Effect.catchTag(
+        request("alter group offsets", () => cluster.commit(groupId, nobody, offsets)),
+        "UnknownTopicError",
+        ({ message, operation }) =>
+          new KafkaRequestError({ operation, code: "UNKNOWN_TOPIC_OR_PARTITION", retriable: false, reason: message })
+      ),
     describeCluster: withoutTopic("describe cluster", () =>
       ok({
         clusterId: "in-memory",

@@ -2,6 +2,7 @@
  * One group as its coordinator keeps it: the classic protocol's state machine, and the committed offsets.
  * Requests come in as calls, answers go out through callbacks, time comes from `Timers`.
  */
+import * as Either from "effect/Either"
 import type { OffsetAndMetadata } from "../../KafkaClient.ts"
 import type { Key, TopicPartition } from "../../TopicPartition.ts"
 import { key } from "../../TopicPartition.ts"
@@ -10,15 +11,17 @@ import type { Timers } from "./Timers.ts"
 
 export type State = "Empty" | "PreparingRebalance" | "CompletingRebalance" | "Stable"
 
+export type Partitions = ReadonlyArray<TopicPartition>
+
 /** What a member tells the leader. */
 export interface Metadata {
   readonly topics: ReadonlySet<string>
-  readonly owned: ReadonlyArray<TopicPartition>
+  readonly owned: Partitions
   readonly generation: number
 }
 
 export interface JoinRequest {
-  /** Empty for a member without an id. */
+  /** Empty for a member that has none yet. */
   readonly memberId: string
   readonly instanceId: string | undefined
   readonly clientId: string
@@ -37,93 +40,120 @@ export interface JoinReply {
   readonly members: ReadonlyArray<{ readonly memberId: string; readonly metadata: Metadata }>
 }
 
-export type Partitions = ReadonlyArray<TopicPartition>
-
-/** Who a request says it is from. */
+/** Who a request says it is from. A generation of -1: somebody who is no member. */
 export interface Identity {
   readonly memberId: string
   readonly generation: number
   readonly instanceId?: string | undefined
 }
 
+export const nobody: Identity = { memberId: "", generation: -1 }
+
+export interface MemberDescription {
+  readonly memberId: string
+  readonly clientId: string
+  readonly instanceId: string | undefined
+  readonly assignment: Partitions
+}
+
 export interface CommittedOffset extends OffsetAndMetadata {
   readonly committedAt: number
 }
 
+export interface GroupSettings {
+  readonly initialRebalanceDelay: number
+  readonly minSessionTimeout: number
+  readonly maxSessionTimeout: number
+}
+
 interface Member {
   readonly memberId: string
-  readonly instanceId: string | undefined
-  readonly clientId: string
   request: JoinRequest
   assignment: Partitions
+  /** Waits for the next generation. */
   join: ((reply: Reply<JoinReply>) => void) | undefined
+  /** Waits for the leader's assignment. */
   sync: ((reply: Reply<Partitions>) => void) | undefined
   /** Whether it has asked for its assignment in this generation. */
   synced: boolean
 }
 
-const sameSet = (a: ReadonlySet<string>, b: ReadonlySet<string>): boolean =>
-  a.size === b.size && [...a].every((x) => b.has(x))
+/** What survives its coordinator: the last generation whose assignment was known. */
+interface Persisted {
+  readonly generation: number
+  readonly protocol: string | undefined
+  readonly leader: string | undefined
+  readonly members: ReadonlyArray<Member>
+}
 
-const sameMetadata = (a: Metadata, b: Metadata): boolean =>
-  sameSet(a.topics, b.topics) && sameSet(new Set(a.owned.map(key)), new Set(b.owned.map(key)))
+const sameTopics = (a: Metadata, b: Metadata): boolean =>
+  a.topics.size === b.topics.size && [...a.topics].every((topic) => b.topics.has(topic))
+
+const sameMetadata = (a: Metadata, b: Metadata): boolean => {
+  const owned = new Set(b.owned.map(key))
+  return sameTopics(a, b) && a.owned.length === owned.size && a.owned.every((tp) => owned.has(key(tp)))
+}
 
 export class Group {
   readonly groupId: string
   private readonly timers: Timers
   private readonly newMemberId: (clientId: string) => string
-  private readonly initialRebalanceDelay: number
+  private readonly settings: GroupSettings
 
   private current: State = "Empty"
   private generationId = 0
   private protocol: string | undefined
   private leader: string | undefined
   private readonly members = new Map<string, Member>()
+  /** Member ids by instance id. */
   private readonly instances = new Map<string, string>()
   /** Ids given out whose owners have not joined yet. */
   private readonly reserved = new Set<string>()
-  private initialDelayUntil: number | undefined
+  private initialDelay = false
+  private persisted: Persisted = { generation: 0, protocol: undefined, leader: undefined, members: [] }
 
   readonly offsets = new Map<Key, CommittedOffset>()
   /** Offsets of transactions that have not ended, by producer id. */
-  readonly pending = new Map<number, Map<Key, CommittedOffset>>()
-  emptySince: number
+  private readonly pending = new Map<number, Map<Key, OffsetAndMetadata>>()
+  private emptySince: number
 
   constructor(
     groupId: string,
     timers: Timers,
     newMemberId: (clientId: string) => string,
-    initialRebalanceDelay: number
+    settings: GroupSettings
   ) {
     this.groupId = groupId
     this.timers = timers
     this.newMemberId = newMemberId
-    this.initialRebalanceDelay = initialRebalanceDelay
+    this.settings = settings
     this.emptySince = timers.now()
   }
 
   get state(): State {
     return this.current
   }
+
   get generation(): number {
     return this.generationId
   }
+
   get leaderId(): string | undefined {
     return this.leader
   }
-  describe(): ReadonlyArray<
-    { memberId: string; clientId: string; instanceId: string | undefined; assignment: Partitions }
-  > {
-    return [...this.members.values()].map(({ assignment, clientId, instanceId, memberId }) => ({
+
+  /** Its members. What they are assigned is known while the group is stable. */
+  describe(): ReadonlyArray<MemberDescription> {
+    return [...this.members.values()].map(({ assignment, memberId, request }) => ({
       memberId,
-      clientId,
-      instanceId,
-      assignment
+      clientId: request.clientId,
+      instanceId: request.instanceId,
+      assignment: this.current === "Stable" ? assignment : []
     }))
   }
 
   // -------------------------------------------------------------------------------------------------------------------
-  // membership
+  // joining
   // -------------------------------------------------------------------------------------------------------------------
 
   /** The first half of joining: an id to join with, so that a lost answer leaves no unknown member behind. */
@@ -134,37 +164,35 @@ export class Group {
   }
 
   join(request: JoinRequest, reply: (reply: Reply<JoinReply>) => void): void {
-    if (this.members.size > 0 && this.protocol !== undefined && request.protocol !== this.protocol) {
-      return reply(
-        refuse(
-          "INCONSISTENT_GROUP_PROTOCOL",
-          this.groupId,
-          `the group uses ${this.protocol}, this member only ${request.protocol}`
-        )
-      )
+    const { instanceId, memberId, protocol, sessionTimeout } = request
+    const { maxSessionTimeout, minSessionTimeout } = this.settings
+    if (sessionTimeout < minSessionTimeout || sessionTimeout > maxSessionTimeout) {
+      const reason = `a session timeout of ${sessionTimeout} ms, and the broker allows ${minSessionTimeout} to ` +
+        `${maxSessionTimeout} ms`
+      return reply(refuse("INVALID_SESSION_TIMEOUT", this.groupId, reason))
     }
-    const { instanceId } = request
+    if (this.protocol !== undefined && protocol !== this.protocol) {
+      const reason = `group "${this.groupId}" uses ${this.protocol}, and this member only ${protocol}`
+      return reply(refuse("INCONSISTENT_GROUP_PROTOCOL", this.groupId, reason))
+    }
     const holder = instanceId === undefined ? undefined : this.instances.get(instanceId)
-    if (request.memberId === "") {
-      if (holder !== undefined) return this.replaceStatic(this.members.get(holder)!, request, reply)
-      return this.add(this.newMemberId(request.clientId), request, reply)
+    if (memberId === "") {
+      return holder === undefined
+        ? this.add(this.newMemberId(request.clientId), request, reply)
+        : this.replace(this.members.get(holder)!, request, reply)
     }
-    if (instanceId !== undefined && holder !== undefined && holder !== request.memberId) {
-      return reply(refuse("FENCED_INSTANCE_ID", this.groupId))
-    }
-    const member = this.members.get(request.memberId)
+    if (holder !== undefined && holder !== memberId) return reply(refuse("FENCED_INSTANCE_ID", this.groupId))
+    const member = this.members.get(memberId)
     if (member === undefined) {
-      if (this.reserved.delete(request.memberId)) return this.add(request.memberId, request, reply)
-      return reply(refuse("UNKNOWN_MEMBER_ID", this.groupId))
+      return this.reserved.delete(memberId)
+        ? this.add(memberId, request, reply)
+        : reply(refuse("UNKNOWN_MEMBER_ID", this.groupId))
     }
-    const unchanged = sameMetadata(member.request.metadata, request.metadata)
-    if (this.current === "CompletingRebalance" && unchanged) {
-      // it did not get the answer to its last request
-      member.request = request
-      return reply(ok(this.joinReply(member)))
-    }
-    if (this.current === "Stable" && unchanged && this.leader !== member.memberId) {
-      member.request = request
+    // it did not get the answer to its last request, or has nothing new to say; but a leader may know of new partitions
+    const settled = this.current === "CompletingRebalance" ||
+      (this.current === "Stable" && this.leader !== memberId)
+    if (settled && sameMetadata(member.request.metadata, request.metadata)) {
+      this.keepAlive(member)
       return reply(ok(this.joinReply(member)))
     }
     member.request = request
@@ -173,16 +201,7 @@ export class Group {
   }
 
   private add(memberId: string, request: JoinRequest, reply: (reply: Reply<JoinReply>) => void): void {
-    const member: Member = {
-      memberId,
-      instanceId: request.instanceId,
-      clientId: request.clientId,
-      request,
-      assignment: [],
-      join: undefined,
-      sync: undefined,
-      synced: false
-    }
+    const member: Member = { memberId, request, assignment: [], join: undefined, sync: undefined, synced: false }
     this.members.set(memberId, member)
     if (request.instanceId !== undefined) this.instances.set(request.instanceId, memberId)
     this.protocol ??= request.protocol
@@ -190,25 +209,23 @@ export class Group {
     this.rebalance()
   }
 
-  /** A member with an instance id has come back under a new member id. */
-  private replaceStatic(old: Member, request: JoinRequest, reply: (reply: Reply<JoinReply>) => void): void {
+  /** Somebody comes with an instance id that is in use: a restarted process, who gets the place of the one before. */
+  private replace(old: Member, request: JoinRequest, reply: (reply: Reply<JoinReply>) => void): void {
     const memberId = this.newMemberId(request.clientId)
-    const sameTopics = sameSet(old.request.metadata.topics, request.metadata.topics)
     old.join?.(refuse("FENCED_INSTANCE_ID", this.groupId))
     old.sync?.(refuse("FENCED_INSTANCE_ID", this.groupId))
     this.timers.clear(this.sessionKey(old.memberId))
-    const member: Member = { ...old, memberId, clientId: request.clientId, request, join: undefined, sync: undefined }
-    // it keeps its place in the order of members
-    const entries = [...this.members].map(([id, other]) =>
-      id === old.memberId ? [memberId, member] as const : [id, other] as const
-    )
+    const member: Member = { ...old, memberId, request, join: undefined, sync: undefined }
+    // in the same place of the order
+    const all = [...this.members.values()].map((other) => other === old ? member : other)
     this.members.clear()
-    for (const [id, other] of entries) this.members.set(id, other)
-    this.instances.set(request.instanceId!, memberId)
+    for (const other of all) this.members.set(other.memberId, other)
+    if (request.instanceId !== undefined) this.instances.set(request.instanceId, memberId)
     if (this.leader === old.memberId) this.leader = memberId
-    if (this.current === "Stable" && sameTopics) {
-      // nobody needs to move: it gets back what it had
+    if (this.current === "Stable" && sameTopics(old.request.metadata, request.metadata)) {
+      // nobody has to move: it gets back what it had, and if it leads, has nothing to distribute
       this.keepAlive(member)
+      this.persist()
       return reply(ok({ ...this.joinReply(member), members: [] }))
     }
     this.awaitJoin(member, reply)
@@ -216,85 +233,97 @@ export class Group {
   }
 
   private awaitJoin(member: Member, reply: (reply: Reply<JoinReply>) => void): void {
-    // a newer request of the same member replaces the older one
+    // an earlier request of the same member has lost its sender
     member.join?.(refuse("REBALANCE_IN_PROGRESS", this.groupId))
     member.join = reply
     this.timers.clear(this.sessionKey(member.memberId))
   }
 
-  /** Everybody has to join again. */
-  private rebalance(): void {
-    if (this.current === "Empty" && this.initialRebalanceDelay > 0) {
-      this.initialDelayUntil = this.timers.now() + this.initialRebalanceDelay
+  private joinReply({ memberId }: Member): JoinReply {
+    return {
+      memberId,
+      generation: this.generationId,
+      leader: this.leader ?? "",
+      members: this.leader === memberId
+        ? [...this.members.values()].map(({ memberId, request }) => ({ memberId, metadata: request.metadata }))
+        : []
     }
-    if (this.current !== "PreparingRebalance") {
-      if (this.current === "CompletingRebalance") {
-        for (const member of this.members.values()) {
-          this.answerSync(member, refuse("REBALANCE_IN_PROGRESS", this.groupId))
-        }
-        this.timers.clear(this.syncKey)
-      }
-      this.current = "PreparingRebalance"
-      if (this.initialDelayUntil === undefined) this.setRebalanceTimer()
-      else {
-        this.timers.set(this.rebalanceKey, this.initialDelayUntil, () => {
-          this.initialDelayUntil = undefined
-          this.setRebalanceTimer()
-          this.completeJoinIfAll()
-        })
-      }
-    }
-    this.completeJoinIfAll()
   }
 
-  /** As an operator's tool or a changed topic would: whoever is stable has to join again. */
+  // -------------------------------------------------------------------------------------------------------------------
+  // rebalancing
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Everybody has to join again. */
+  private rebalance(): void {
+    const before = this.current
+    this.current = "PreparingRebalance"
+    if (before === "CompletingRebalance") {
+      for (const member of this.members.values()) this.answerSync(member, refuse("REBALANCE_IN_PROGRESS", this.groupId))
+    }
+    if (before !== "PreparingRebalance") {
+      this.timers.clear(this.syncKey)
+      const { initialRebalanceDelay } = this.settings
+      if (before === "Empty" && initialRebalanceDelay > 0) {
+        this.initialDelay = true
+        this.timers.set(this.rebalanceKey, this.timers.now() + initialRebalanceDelay, () => {
+          this.initialDelay = false
+          this.setRebalanceTimer()
+          this.completeIfAllJoined()
+        })
+      } else this.setRebalanceTimer()
+    }
+    this.completeIfAllJoined()
+  }
+
+  /** As a change of the group's topics does. Whether there was a generation to end. */
   forceRebalance(): boolean {
     if (this.current !== "Stable" && this.current !== "CompletingRebalance") return false
     this.rebalance()
     return true
   }
 
-  private setRebalanceTimer(): void {
+  private longestRebalanceTimeout(): number {
     let timeout = 0
     for (const { request } of this.members.values()) timeout = Math.max(timeout, request.rebalanceTimeout)
-    this.timers.set(this.rebalanceKey, this.timers.now() + timeout, () => this.completeJoin())
+    return timeout
   }
 
-  private completeJoinIfAll(): void {
-    if (this.current !== "PreparingRebalance" || this.initialDelayUntil !== undefined) return
+  private setRebalanceTimer(): void {
+    const deadline = this.timers.now() + this.longestRebalanceTimeout()
+    this.timers.set(this.rebalanceKey, deadline, () => this.complete())
+  }
+
+  private completeIfAllJoined(): void {
+    if (this.initialDelay) return
     for (const member of this.members.values()) if (member.join === undefined) return
-    this.completeJoin()
+    this.complete()
   }
 
-  private completeJoin(): void {
+  private complete(): void {
     this.timers.clear(this.rebalanceKey)
-    // those who did not come in time are out; an instance keeps its place until its session ends
+    // whoever did not come in time is out; but an instance keeps its place for as long as its session lasts
     for (const member of [...this.members.values()]) {
-      if (member.join === undefined && member.instanceId === undefined) this.forget(member)
+      if (member.join === undefined && member.request.instanceId === undefined) this.forget(member)
     }
     if (this.members.size === 0) return this.becomeEmpty()
     const joined = [...this.members.values()].filter((member) => member.join !== undefined)
     if (joined.length === 0) return this.setRebalanceTimer()
-    if (this.leader === undefined || !joined.some((member) => member.memberId === this.leader)) {
-      this.leader = joined[0]!.memberId
-    }
+    if (!joined.some((member) => member.memberId === this.leader)) this.leader = joined[0]!.memberId
     this.generationId++
     this.current = "CompletingRebalance"
-    for (const member of this.members.values()) member.synced = false
-    let timeout = 0
-    for (const member of joined) timeout = Math.max(timeout, member.request.rebalanceTimeout)
-    this.timers.set(this.syncKey, this.timers.now() + timeout, () => this.expireSync())
-    const replies = joined.map((member) => {
+    for (const member of this.members.values()) member.synced = member.join === undefined
+    this.timers.set(this.syncKey, this.timers.now() + this.longestRebalanceTimeout(), () => this.expireSync())
+    const answers = joined.map((member) => {
       const answer = member.join!
       member.join = undefined
       this.keepAlive(member)
-      const reply = this.joinReply(member)
-      return () => answer(ok(reply))
+      return { answer, reply: this.joinReply(member) }
     })
-    for (const answer of replies) answer()
+    for (const { answer, reply } of answers) answer(ok(reply))
   }
 
-  /** Those who were told to ask for their assignment and did not are out. */
+  /** Whoever has joined and then not asked for its assignment is out. */
   private expireSync(): void {
     const late = [...this.members.values()].filter((member) => !member.synced)
     if (late.length === 0) return
@@ -308,30 +337,19 @@ export class Group {
     this.current = "Empty"
     this.leader = undefined
     this.protocol = undefined
-    this.initialDelayUntil = undefined
+    this.initialDelay = false
     this.emptySince = this.timers.now()
     this.timers.clear(this.rebalanceKey)
     this.timers.clear(this.syncKey)
-  }
-
-  private joinReply(member: Member): JoinReply {
-    return {
-      memberId: member.memberId,
-      generation: this.generationId,
-      leader: this.leader ?? "",
-      members: this.leader === member.memberId
-        ? [...this.members.values()].map(({ memberId, request }) => ({ memberId, metadata: request.metadata }))
-        : []
-    }
+    this.persist()
   }
 
   sync(from: Identity, assignment: ReadonlyMap<string, Partitions>, reply: (reply: Reply<Partitions>) => void): void {
     const valid = this.validate(from)
-    if (valid !== undefined) return reply(valid)
-    const member = this.members.get(from.memberId)!
+    if (Either.isLeft(valid)) return reply(Either.left(valid.left))
+    const member = valid.right
     switch (this.current) {
       case "Empty":
-        return reply(refuse("UNKNOWN_MEMBER_ID", this.groupId))
       case "PreparingRebalance":
         return reply(refuse("REBALANCE_IN_PROGRESS", this.groupId))
       case "Stable":
@@ -346,6 +364,7 @@ export class Group {
         if (this.leader !== member.memberId) return
         for (const other of this.members.values()) other.assignment = assignment.get(other.memberId) ?? []
         this.current = "Stable"
+        this.persist()
         for (const other of [...this.members.values()]) this.answerSync(other, ok(other.assignment))
       }
     }
@@ -359,96 +378,158 @@ export class Group {
     answer(reply)
   }
 
+  // -------------------------------------------------------------------------------------------------------------------
+  // staying and leaving
+  // -------------------------------------------------------------------------------------------------------------------
+
   heartbeat(from: Identity): Reply<void> {
-    const valid = this.validate(from)
-    if (valid !== undefined) return valid
-    this.keepAlive(this.members.get(from.memberId)!)
-    return this.current === "PreparingRebalance" ? refuse("REBALANCE_IN_PROGRESS", this.groupId) : done
+    return Either.flatMap(this.validate(from), (member) => {
+      this.keepAlive(member)
+      return this.current === "PreparingRebalance" ? refuse("REBALANCE_IN_PROGRESS", this.groupId) : done
+    })
   }
 
   leave(memberId: string): Reply<void> {
-    this.reserved.delete(memberId)
-    return this.remove(memberId) ? done : refuse("UNKNOWN_MEMBER_ID", this.groupId)
+    const wasReserved = this.reserved.delete(memberId)
+    return this.remove(memberId) || wasReserved ? done : refuse("UNKNOWN_MEMBER_ID", this.groupId)
   }
 
-  /** By its own wish, because its session expired, or by an administrator. */
+  /** By its own wish, or because its session is over. */
   remove(memberId: string): boolean {
     const member = this.members.get(memberId)
     if (member === undefined) return false
     this.forget(member)
-    if (this.current === "PreparingRebalance") {
-      if (this.members.size === 0) this.becomeEmpty()
-      else this.completeJoinIfAll()
-    } else if (this.members.size === 0) this.becomeEmpty()
+    if (this.members.size === 0) this.becomeEmpty()
     else this.rebalance()
     return true
   }
 
   private forget(member: Member): void {
+    const { instanceId } = member.request
     this.members.delete(member.memberId)
     this.timers.clear(this.sessionKey(member.memberId))
-    if (member.instanceId !== undefined && this.instances.get(member.instanceId) === member.memberId) {
-      this.instances.delete(member.instanceId)
-    }
+    if (instanceId !== undefined) this.instances.delete(instanceId)
     if (this.leader === member.memberId) this.leader = undefined
     member.join?.(refuse("UNKNOWN_MEMBER_ID", this.groupId))
     member.sync?.(refuse("UNKNOWN_MEMBER_ID", this.groupId))
   }
 
+  /** A member that waits for an answer can't send heartbeats, and needs none. */
   private keepAlive(member: Member): void {
     if (member.join !== undefined || member.sync !== undefined) return
     const deadline = this.timers.now() + member.request.sessionTimeout
     this.timers.set(this.sessionKey(member.memberId), deadline, () => this.remove(member.memberId))
   }
 
+  /** The sender, if it is who it says, in the generation it says. */
+  private validate({ generation, instanceId, memberId }: Identity): Reply<Member> {
+    const holder = instanceId === undefined ? memberId : this.instances.get(instanceId)
+    if (holder !== undefined && holder !== memberId) return refuse("FENCED_INSTANCE_ID", this.groupId)
+    const member = this.members.get(memberId)
+    if (holder === undefined || member === undefined) return refuse("UNKNOWN_MEMBER_ID", this.groupId)
+    return generation === this.generationId ? ok(member) : refuse("ILLEGAL_GENERATION", this.groupId)
+  }
+
+  private persist(): void {
+    this.persisted = {
+      generation: this.generationId,
+      protocol: this.protocol,
+      leader: this.leader,
+      members: [...this.members.values()].map((member) => ({ ...member, join: undefined, sync: undefined }))
+    }
+  }
+
+  /** Another broker takes over and reads what was kept. Whoever waited for an answer has lost its connection. */
+  failOver(): void {
+    this.timers.clear(this.rebalanceKey)
+    this.timers.clear(this.syncKey)
+    for (const { memberId } of this.members.values()) this.timers.clear(this.sessionKey(memberId))
+    this.members.clear()
+    this.instances.clear()
+    this.reserved.clear()
+    this.initialDelay = false
+    const { generation, leader, members, protocol } = this.persisted
+    this.generationId = generation
+    this.protocol = protocol
+    this.leader = leader
+    this.current = members.length === 0 ? "Empty" : "Stable"
+    for (const persisted of members) {
+      const member = { ...persisted }
+      this.members.set(member.memberId, member)
+      if (member.request.instanceId !== undefined) this.instances.set(member.request.instanceId, member.memberId)
+      this.keepAlive(member)
+    }
+  }
+
   private sessionKey(memberId: string): string {
     return `session/${this.groupId}/${memberId}`
   }
+
   private get rebalanceKey(): string {
     return `rebalance/${this.groupId}`
   }
+
   private get syncKey(): string {
     return `sync/${this.groupId}`
-  }
-
-  /** `undefined` if the sender is who it says, in the generation it says. */
-  private validate(from: Identity): Reply<never> | undefined {
-    const holder = from.instanceId === undefined ? undefined : this.instances.get(from.instanceId)
-    if (from.instanceId !== undefined && holder !== undefined && holder !== from.memberId) {
-      return refuse("FENCED_INSTANCE_ID", this.groupId)
-    }
-    if (!this.members.has(from.memberId)) return refuse("UNKNOWN_MEMBER_ID", this.groupId)
-    if (from.generation !== this.generationId) return refuse("ILLEGAL_GENERATION", this.groupId)
-    return undefined
   }
 
   // -------------------------------------------------------------------------------------------------------------------
   // offsets
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Whether offsets may be committed by whom a request says it is from. */
+  /** Whether whom a request says it is from may commit. */
   mayCommit(from: Identity, transactional: boolean): Reply<void> {
     if (from.generation < 0 && this.current === "Empty") return done
-    if (from.generation >= 0 || from.memberId !== "" || from.instanceId !== undefined) {
-      const valid = this.validate(from)
-      if (valid !== undefined) return valid
-    } else if (!transactional) return refuse("UNKNOWN_MEMBER_ID", this.groupId)
-    if (transactional) return done
-    if (this.current === "CompletingRebalance") return refuse("REBALANCE_IN_PROGRESS", this.groupId)
-    const member = this.members.get(from.memberId)
-    if (member !== undefined) this.keepAlive(member)
-    return done
+    if (from.generation < 0 && from.memberId === "" && from.instanceId === undefined) {
+      return transactional
+        ? done
+        : refuse("UNKNOWN_MEMBER_ID", this.groupId, "the group has members, and only they may commit")
+    }
+    return Either.flatMap(this.validate(from), (member) => {
+      if (transactional) return done
+      if (this.current === "CompletingRebalance") return refuse("REBALANCE_IN_PROGRESS", this.groupId)
+      this.keepAlive(member)
+      return done
+    })
   }
 
   commit(from: Identity, offsets: ReadonlyArray<OffsetAndMetadata>): Reply<void> {
-    const may = this.mayCommit(from, false)
-    if (may._tag === "Left") return may
-    this.store(offsets)
-    return done
+    return Either.map(this.mayCommit(from, false), () => this.store(offsets))
   }
 
-  store(offsets: ReadonlyArray<OffsetAndMetadata>): void {
+  private store(offsets: Iterable<OffsetAndMetadata>): void {
     const committedAt = this.timers.now()
-    for (const offset of offsets) this.offsets.set(key(offset), { ...offset, committedAt })
+    for (const { metadata, offset, partition, topic } of offsets) {
+      this.offsets.set(key({ topic, partition }), { topic, partition, offset, metadata, committedAt })
+    }
+  }
+
+  /** For when the producer's transaction is committed. */
+  storePending(producerId: number, offsets: ReadonlyArray<OffsetAndMetadata>): void {
+    const pending = this.pending.get(producerId) ?? new Map<Key, OffsetAndMetadata>()
+    this.pending.set(producerId, pending)
+    for (const offset of offsets) pending.set(key(offset), offset)
+  }
+
+  endPending(producerId: number, committed: boolean): void {
+    const pending = this.pending.get(producerId)
+    this.pending.delete(producerId)
+    if (committed && pending !== undefined) this.store(pending.values())
+  }
+
+  /** Whether a transaction may still change what is committed. */
+  isPending(tp: TopicPartition): boolean {
+    for (const offsets of this.pending.values()) if (offsets.has(key(tp))) return true
+    return false
+  }
+
+  /** Forgets offsets committed before a time, if nobody was a member since. */
+  expireOffsets(before: number): void {
+    if (this.current !== "Empty" || this.emptySince > before) return
+    for (const [k, { committedAt }] of this.offsets) if (committedAt <= before) this.offsets.delete(k)
+  }
+
+  forgetTopic(topic: string): void {
+    for (const [k, offset] of this.offsets) if (offset.topic === topic) this.offsets.delete(k)
   }
 }

@@ -17,13 +17,39 @@ import type { Key } from "../../TopicPartition.ts"
 import { key } from "../../TopicPartition.ts"
 import type { Appended, Cluster } from "./Cluster.ts"
 import { capabilities } from "./ConsumerSession.ts"
-import type { Link, Network, RequestKind } from "./Network.ts"
-import type { Failure, Reply } from "./Protocol.ts"
-import { canRetry, clientError, commitError, isRetriable, refuse } from "./Protocol.ts"
-import type { ProducerIdentity } from "./Transactions.ts"
+import { backoff, retrying } from "./Lifeline.ts"
+import type { Network, RequestKind } from "./Network.ts"
+import {
+  aboutNoTopic,
+  canRetry,
+  clientError,
+  commitError,
+  done,
+  type Failure,
+  isRetriable,
+  refuse,
+  refused,
+  type Reply
+} from "./Protocol.ts"
+import type { Outcome, ProducerIdentity } from "./Transactions.ts"
 
-const firstBackoff = 100
-const longestBackoff = 1000
+/** A batch on its way. */
+interface Delivery {
+  readonly batch: ProducerBatch
+  /** Where its result belongs. */
+  readonly index: number
+  /** The number of its first record, if its producer numbers them. */
+  readonly sequence: number
+  /** Whether an attempt may have been carried out though nobody said so. */
+  uncertain: boolean
+}
+
+/**
+ * - `"broken"`: whether a batch was stored is not known, so that it can only be aborted.
+ * - `"unclear"`: what the coordinator takes for the state may not be what the producer does, so that the next one needs
+ *   a new epoch.
+ */
+type TransactionState = "none" | "open" | "broken" | "unclear"
 
 export const open = (
   cluster: Cluster,
@@ -31,38 +57,29 @@ export const open = (
   options: ProducerSessionOptions
 ): Effect.Effect<ProducerSession, ClientError | ProducerFencedError, Scope.Scope> =>
   Effect.gen(function*() {
-    const { transactionalId } = options
-    const idempotent = options.idempotent || transactionalId !== undefined
-    const link: Link = { clientId: cluster.nextClientId(options.clientId ?? "producer"), cut: false }
+    const { acks, deliveryTimeout, requestTimeout, transactionTimeout, transactionalId } = options
+    const numbered = options.idempotent || transactionalId !== undefined
     const brokers = cluster.addresses
-    yield* Effect.acquireRelease(
-      Effect.sync(() => network.links.add(link)),
-      () => Effect.sync(() => network.links.delete(link))
-    )
+    const link = yield* network.connect({
+      kind: "producer",
+      clientId: options.clientId ?? "producer",
+      groupId: undefined
+    })
+    const anyBroker = () => cluster.anyBroker
+    const coordinator = transactionalId === undefined ? anyBroker : () => cluster.coordinator(transactionalId)
 
-    const coordinator = () => transactionalId === undefined ? cluster.anyBroker : cluster.coordinator(transactionalId)
-
-    /** Tries again while that may help, for as long as one delivery may take. */
-    const retrying = <A>(request: Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
-      Effect.gen(function*() {
-        const start = yield* Clock.currentTimeMillis
-        for (let backoff = firstBackoff;; backoff = Math.min(backoff * 2, longestBackoff)) {
-          const answer = yield* Effect.either(request)
-          if (Either.isRight(answer)) return answer.right
-          const elapsed = (yield* Clock.currentTimeMillis) - start
-          const missing = answer.left._tag === "Refused" && answer.left.refusal.code === "UNKNOWN_TOPIC_OR_PARTITION"
-          if (missing || !canRetry(answer.left) || elapsed >= options.deliveryTimeout) {
-            return yield* Effect.fail(answer.left)
-          }
-          yield* Clock.sleep(Math.min(backoff, options.deliveryTimeout - elapsed))
-        }
-      })
+    let identity: ProducerIdentity | undefined
+    /** The number of the next record of each partition. */
+    const sequences = new Map<Key, number>()
+    let transaction: TransactionState = "none"
+    /** Whether the coordinator knows of it. */
+    let begun = false
 
     const sendError = (
       operation: string,
-      topic: string,
-      partition: number | undefined,
-      failure: Failure
+      failure: Failure,
+      topic = "",
+      partition?: number
     ): SendError => {
       if (failure._tag !== "Refused") return clientError(operation, brokers, failure)
       const { code, reason } = failure.refusal
@@ -80,8 +97,11 @@ export const open = (
         case "INVALID_PRODUCER_EPOCH":
           return transactionalId === undefined ? because("refused") : new ProducerFencedError({ transactionalId })
         case "MESSAGE_TOO_LARGE":
-        case "RECORD_LIST_TOO_LARGE":
           return because("too-large")
+        case "INVALID_RECORD":
+        case "INVALID_TIMESTAMP":
+        case "INVALID_TXN_STATE":
+          return because("invalid")
         case "UNKNOWN_TOPIC_OR_PARTITION":
         case "TOPIC_AUTHORIZATION_FAILED":
         case "CLUSTER_AUTHORIZATION_FAILED":
@@ -93,170 +113,289 @@ export const open = (
       }
     }
 
-    const initialise = (operation: string) =>
-      retrying(network.call(
-        link,
-        coordinator,
-        "init-producer",
-        () => cluster.transactions.initProducerId(transactionalId, options.transactionTimeout)
-      )).pipe(Effect.mapError((failure) => {
-        const error = clientError(operation, brokers, failure)
-        return error
-      }))
-
-    let identity: ProducerIdentity | undefined = idempotent
-      ? yield* Effect.catchTag(initialise("connect"), "UnknownTopicError", Effect.die)
-      : undefined
-    const sequences = new Map<Key, number>()
-    let inTransaction = false
-
-    /** One batch on its way, tried until its outcome is known or its time is over. */
-    const deliver = (batch: ProducerBatch): Effect.Effect<BatchResult> =>
-      Effect.gen(function*() {
-        const { partition, records, topic } = batch
-        const k = key(batch)
-        const first = sequences.get(k) ?? 0
-        const who = identity
-        const start = yield* Clock.currentTimeMillis
-        let uncertain = false
-        const failed = (error: SendError, outcome: "retry" | "unknown" | "refuse"): BatchResult => ({
-          _tag: "Failed",
-          error,
-          outcome
-        })
-        const append = (): Reply<Appended> => {
-          if (transactionalId !== undefined && who !== undefined) {
-            const added = cluster.transactions.addPartition(transactionalId, who, batch)
-            if (added._tag === "Left") return Either.left(added.left)
-          }
-          return cluster.append(
-            batch,
-            records,
-            who && { ...who, firstSequence: first, transactional: transactionalId !== undefined }
-          )
-        }
-        for (let backoff = firstBackoff;; backoff = Math.min(backoff * 2, longestBackoff)) {
-          const answer = yield* Effect.either(
-            network.call(link, () => cluster.leaderOf(batch), "produce", append, options.requestTimeout)
-          )
-          if (Either.isRight(answer)) {
-            if (who !== undefined) sequences.set(k, first + records.length)
-            if (options.acks === "none") return { _tag: "Stored", baseOffset: -1n }
-            return {
-              _tag: "Stored",
-              baseOffset: answer.right.baseOffset,
-              ...(answer.right.logAppendTime === undefined ? {} : { logAppendTime: answer.right.logAppendTime })
-            }
-          }
-          const failure = answer.left
-          if (options.acks === "none") return { _tag: "Stored", baseOffset: -1n }
-          const refused = failure._tag === "Refused"
-          if (!refused && (failure._tag === "TimedOut" || failure.sent)) uncertain = true
-          const error = sendError("produce", topic, partition, failure)
-          const again = canRetry(failure) && error._tag !== "UnknownTopicError"
-          if (!again) return failed(error, uncertain ? "unknown" : "refuse")
-          const elapsed = (yield* Clock.currentTimeMillis) - start
-          if (elapsed >= options.deliveryTimeout || (uncertain && who === undefined)) {
-            if (uncertain && who !== undefined) identity = undefined
-            return failed(error, uncertain ? "unknown" : "retry")
-          }
-          yield* Clock.sleep(Math.min(backoff, options.deliveryTimeout - elapsed))
-        }
-      })
-
-    const send = (batches: ReadonlyArray<ProducerBatch>): Effect.Effect<ReadonlyArray<BatchResult>> =>
-      Effect.gen(function*() {
-        if (idempotent && identity === undefined) {
-          // the number of the next batch is not known any more: a new producer starts from nothing
-          const fresh = yield* Effect.either(initialise("produce"))
-          if (Either.isLeft(fresh)) {
-            const error = fresh.left
-            return batches.map((): BatchResult => ({ _tag: "Failed", error, outcome: "retry" }))
-          }
-          identity = fresh.right
+    /** A producer id with a fresh epoch: earlier ones of the same transactional id are fenced, their records aborted. */
+    const initialise = (patience: number): Effect.Effect<void, Failure> =>
+      Effect.map(
+        retrying(
+          network.call(
+            link,
+            coordinator,
+            "init-producer",
+            () => cluster.transactions.initProducerId(transactionalId, transactionTimeout),
+            requestTimeout
+          ),
+          patience
+        ),
+        (fresh) => {
+          identity = fresh
           sequences.clear()
         }
-        if (transactionalId !== undefined && !inTransaction) {
-          return batches.map(({ partition, topic }): BatchResult => ({
-            _tag: "Failed",
-            error: new ProducerError({
-              topic,
-              partition,
-              reason: "invalid",
-              code: "INVALID_TXN_STATE",
-              retriable: false,
-              description: "a transactional producer sends inside a transaction only"
-            }),
-            outcome: "refuse"
-          }))
+      )
+
+    // -----------------------------------------------------------------------------------------------------------------
+    // sending
+    // -----------------------------------------------------------------------------------------------------------------
+
+    /** The broker's part. */
+    const append = (
+      who: ProducerIdentity | undefined,
+      { batch, sequence }: Delivery
+    ): Reply<Appended> => {
+      if (who === undefined) return cluster.append(batch, batch.records, acks)
+      const by = { ...who, firstSequence: sequence, transactional: transactionalId !== undefined }
+      if (transactionalId !== undefined) {
+        const added = Either.flatMap(
+          cluster.log(batch),
+          () => cluster.transactions.addPartition(transactionalId, who, batch)
+        )
+        if (Either.isLeft(added)) return Either.left(added.left)
+        begun = true
+      }
+      return cluster.append(batch, batch.records, acks, by)
+    }
+
+    /** One request to one leader: an answer for each batch. */
+    const request = (
+      who: ProducerIdentity | undefined,
+      leader: number | undefined,
+      deliveries: ReadonlyArray<Delivery>
+    ): Effect.Effect<ReadonlyArray<readonly [Delivery, Either.Either<Appended, Failure>]>> =>
+      Effect.map(
+        Effect.either(network.call(
+          link,
+          () => leader,
+          "produce",
+          () => Either.right(deliveries.map((delivery) => append(who, delivery))),
+          requestTimeout
+        )),
+        (answer) =>
+          deliveries.map((delivery, i) =>
+            [
+              delivery,
+              Either.isRight(answer) ? Either.mapLeft(answer.right[i]!, refused) : Either.left(answer.left)
+            ] as const
+          )
+      )
+
+    const stored = ({ baseOffset, logAppendTime }: Appended): BatchResult => ({
+      _tag: "Stored",
+      baseOffset,
+      ...(logAppendTime === undefined ? {} : { logAppendTime })
+    })
+
+    /** What became of a batch, if that is clear; `undefined` if it is to be sent again. */
+    const settle = (
+      delivery: Delivery,
+      answer: Either.Either<Appended, Failure>,
+      timeIsUp: boolean
+    ): BatchResult | undefined => {
+      const { batch: { partition, topic }, batch } = delivery
+      const advance = () => sequences.set(key(batch), delivery.sequence + batch.records.length)
+      if (acks === "none") {
+        advance()
+        return { _tag: "Stored", baseOffset: -1n }
+      }
+      if (Either.isRight(answer)) {
+        advance()
+        return stored(answer.right)
+      }
+      const failure = answer.left
+      if (failure._tag === "TimedOut" || (failure._tag === "Disconnected" && failure.sent)) delivery.uncertain = true
+      const { uncertain } = delivery
+      // only a numbered batch can be sent again without being stored twice
+      const again = canRetry(failure) && (!uncertain || numbered)
+      if (again && !timeIsUp) return undefined
+      if (uncertain) {
+        // its numbers may be taken or not: nothing can be sent after it under the same identity
+        if (transactionalId === undefined) identity = undefined
+        else if (transaction === "open") transaction = "broken"
+      }
+      return {
+        _tag: "Failed",
+        error: sendError("produce", failure, topic, partition),
+        outcome: uncertain ? "unknown" : again ? "retry" : "refuse"
+      }
+    }
+
+    const deliver = (batches: ReadonlyArray<ProducerBatch>): Effect.Effect<ReadonlyArray<BatchResult>> =>
+      Effect.gen(function*() {
+        const who = identity
+        const results = new Array<BatchResult>(batches.length)
+        let waiting = batches.map((batch, index): Delivery => ({
+          batch,
+          index,
+          sequence: sequences.get(key(batch)) ?? 0,
+          uncertain: false
+        }))
+        const start = yield* Clock.currentTimeMillis
+        for (let attempt = 0;; attempt++) {
+          const byLeader = new Map<number | undefined, Array<Delivery>>()
+          for (const delivery of waiting) {
+            const leader = cluster.leaderOf(delivery.batch)
+            byLeader.set(leader, [...byLeader.get(leader) ?? [], delivery])
+          }
+          const answers = yield* Effect.forEach(byLeader, ([leader, deliveries]) => request(who, leader, deliveries), {
+            concurrency: byLeader.size > 1 ? "unbounded" : 1
+          })
+          const left = deliveryTimeout - ((yield* Clock.currentTimeMillis) - start)
+          waiting = []
+          for (const [delivery, answer] of answers.flat()) {
+            const result = settle(delivery, answer, left <= 0)
+            if (result === undefined) waiting.push(delivery)
+            else results[delivery.index] = result
+          }
+          if (waiting.length === 0) return results
+          yield* Clock.sleep(Math.min(backoff(attempt), left))
         }
-        return yield* Effect.forEach(batches, deliver)
       })
 
-    const transactional = <A>(
+    const failAll = (
+      batches: ReadonlyArray<ProducerBatch>,
+      error: (batch: ProducerBatch) => SendError,
+      outcome: "retry" | "refuse"
+    ): ReadonlyArray<BatchResult> => batches.map((batch) => ({ _tag: "Failed", error: error(batch), outcome }))
+
+    const invalidState = (operation: string, reason: string, batch?: ProducerBatch): SendError =>
+      sendError(
+        operation,
+        refused({ code: "INVALID_TXN_STATE", reason }),
+        batch?.topic,
+        batch?.partition
+      )
+
+    const send = (batches: ReadonlyArray<ProducerBatch>): Effect.Effect<ReadonlyArray<BatchResult>> =>
+      Effect.suspend(() => {
+        if (transactionalId !== undefined && transaction !== "open") {
+          const reason = transaction === "broken"
+            ? "a batch of the transaction has an unknown outcome: it can only be aborted"
+            : "a producer with a transactional id sends inside a transaction only"
+          return Effect.succeed(failAll(batches, (batch) => invalidState("produce", reason, batch), "refuse"))
+        }
+        if (!numbered || identity !== undefined) return deliver(batches)
+        return Effect.matchEffect(initialise(deliveryTimeout), {
+          onSuccess: () => deliver(batches),
+          onFailure: (failure) => Effect.succeed(failAll(batches, () => sendError("produce", failure), "retry"))
+        })
+      })
+
+    // -----------------------------------------------------------------------------------------------------------------
+    // transactions
+    // -----------------------------------------------------------------------------------------------------------------
+
+    const inTransaction = <A>(
       operation: string,
       kind: RequestKind,
       handle: (transactionalId: string, who: ProducerIdentity) => Reply<A>
     ): Effect.Effect<A, Failure> =>
-      Effect.suspend(() =>
-        retrying(
-          network.call(link, coordinator, kind, () =>
-            transactionalId === undefined || identity === undefined || !inTransaction
-              ? refuse("INVALID_TXN_STATE", transactionalId, `${operation}: no transaction was begun`)
-              : handle(transactionalId, identity))
+      Effect.suspend(() => {
+        const who = identity
+        return retrying(
+          network.call(
+            link,
+            coordinator,
+            kind,
+            () =>
+              transactionalId === undefined || who === undefined || transaction === "none"
+                ? refuse("INVALID_TXN_STATE", transactionalId, `${operation}: there is no transaction`)
+                : handle(transactionalId, who),
+            requestTimeout
+          ),
+          deliveryTimeout
         )
-      )
+      })
 
-    const end = (outcome: "commit" | "abort"): Effect.Effect<void, SendError> =>
-      transactional(`${outcome} transaction`, "end-txn", (id, who) => cluster.transactions.end(id, who, outcome)).pipe(
-        Effect.mapError((failure) => sendError(`${outcome} transaction`, "", undefined, failure)),
-        Effect.ensuring(Effect.sync(() => {
-          inTransaction = false
-        }))
-      )
+    const begin: Effect.Effect<void, SendError> = Effect.suspend(() => {
+      if (transactionalId === undefined) {
+        return Effect.fail(invalidState("begin transaction", "the producer has no transactional id"))
+      }
+      if (transaction === "open" || transaction === "broken") {
+        return Effect.fail(invalidState("begin transaction", "a transaction is under way"))
+      }
+      const ready = transaction === "unclear" ? initialise(deliveryTimeout) : Effect.void
+      return Effect.mapBoth(ready, {
+        onSuccess: () => {
+          transaction = "open"
+          begun = false
+        },
+        onFailure: (failure) => sendError("begin transaction", failure)
+      })
+    })
+
+    const end = (outcome: Outcome): Effect.Effect<void, SendError> =>
+      Effect.suspend(() => {
+        const operation = `${outcome} transaction`
+        const broken = transaction === "broken"
+        if (broken && outcome === "commit") {
+          return Effect.fail(invalidState(operation, "a batch has an unknown outcome: it can only be aborted"))
+        }
+        if (transaction === "open" && !begun) {
+          // nothing was sent
+          transaction = "none"
+          return Effect.void
+        }
+        const request = inTransaction(
+          operation,
+          "end-txn",
+          (id, who) => cluster.transactions.end(id, who, outcome)
+        )
+        return Effect.mapBoth(request, {
+          onSuccess: () => {
+            transaction = broken ? "unclear" : "none"
+          },
+          onFailure: (failure) => {
+            if (transaction !== "none") transaction = "unclear"
+            return sendError(operation, failure)
+          }
+        })
+      })
+
+    const connect = numbered ? initialise(requestTimeout) : Effect.asVoid(
+      retrying(network.call(link, anyBroker, "metadata", () => done), requestTimeout)
+    )
+    yield* aboutNoTopic(Effect.mapError(connect, (failure) => clientError("connect", brokers, failure)))
+    yield* Effect.addFinalizer(() =>
+      // as Java's close: what is left open would hold up its readers until it times out
+      transaction === "none" ? Effect.void : Effect.ignore(Effect.timeout(end("abort"), closeTimeout))
+    )
 
     const session: ProducerSession = {
       capabilities,
       maxInFlight: 1,
       send,
       partitionCount: (topic) =>
-        retrying(network.call(
-          link,
-          () => cluster.anyBroker,
-          "metadata",
-          () => Either.map(cluster.find(topic), ({ partitions }) => partitions.length)
-        )).pipe(Effect.mapError((failure) => clientError("fetch metadata", brokers, failure))),
-      begin: Effect.suspend(() => {
-        if (transactionalId === undefined || inTransaction) {
-          return Effect.fail(
-            sendError("begin transaction", "", undefined, {
-              _tag: "Refused",
-              refusal: {
-                code: "INVALID_TXN_STATE",
-                reason: inTransaction ? "a transaction is under way" : "this producer has no transactional id"
-              }
-            })
-          )
-        }
-        inTransaction = true
-        return Effect.void
-      }),
-      sendOffsets: (offsets, group) =>
-        transactional(
-          "send offsets",
-          "txn-offsets",
-          (id, who) =>
-            cluster.transactions.addOffsets(id, who, group.groupId, {
-              memberId: group.memberId,
-              generation: group.generation,
-              instanceId: group.groupInstanceId
-            }, offsets)
-        ).pipe(Effect.mapError((failure) => {
-          const { error } = commitError(brokers, offsets, failure)
-          return error instanceof CommitError ? error : sendError("send offsets", "", undefined, failure)
-        })),
+        Effect.mapError(
+          retrying(
+            network.call(
+              link,
+              anyBroker,
+              "metadata",
+              () => Either.map(cluster.lookUp(topic), ({ partitions }) => partitions.length)
+            ),
+            deliveryTimeout
+          ),
+          (failure) => clientError("fetch metadata", brokers, failure)
+        ),
+      begin,
+      sendOffsets: (offsets, { generation, groupId, groupInstanceId, memberId }) =>
+        Effect.mapError(
+          inTransaction("send offsets", "txn-offsets", (id, who) =>
+            Either.flatMap(cluster.group(groupId), (group) =>
+              Either.flatMap(cluster.checkOffsets(offsets), () => {
+                const member = { memberId, generation, instanceId: groupInstanceId }
+                return Either.map(cluster.transactions.addOffsets(id, who, group, member, offsets), () => {
+                  begun = true
+                })
+              }))),
+          (failure) => {
+            const { error } = commitError(brokers, offsets, failure)
+            return error instanceof CommitError ? error : sendError("send offsets", failure)
+          }
+        ),
       commit: end("commit"),
       abort: end("abort")
     }
     return session
   })
+
+/** How long closing waits for the end of a transaction, in milliseconds. */
+const closeTimeout = 5000

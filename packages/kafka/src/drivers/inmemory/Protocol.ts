@@ -1,8 +1,8 @@
 /**
  * The protocol's error codes, and how a client turns them into typed errors.
  */
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { CommitError as CommitErrorType } from "../../KafkaError.ts"
 import {
   type ClientError,
   CommitError,
@@ -16,78 +16,70 @@ import type { TopicPartition } from "../../TopicPartition.ts"
 
 /** The protocol's names of its errors, with whether a client may send the same request again. */
 const retriable = {
-  UNKNOWN_SERVER_ERROR: false,
-  OFFSET_OUT_OF_RANGE: false,
-  CORRUPT_MESSAGE: true,
-  UNKNOWN_TOPIC_OR_PARTITION: true,
-  LEADER_NOT_AVAILABLE: true,
-  NOT_LEADER_OR_FOLLOWER: true,
-  REQUEST_TIMED_OUT: true,
-  BROKER_NOT_AVAILABLE: false,
-  MESSAGE_TOO_LARGE: false,
-  OFFSET_METADATA_TOO_LARGE: false,
-  NETWORK_EXCEPTION: true,
+  CLUSTER_AUTHORIZATION_FAILED: false,
+  CONCURRENT_TRANSACTIONS: true,
   COORDINATOR_LOAD_IN_PROGRESS: true,
   COORDINATOR_NOT_AVAILABLE: true,
-  NOT_COORDINATOR: true,
-  INVALID_TOPIC_EXCEPTION: false,
-  RECORD_LIST_TOO_LARGE: false,
-  NOT_ENOUGH_REPLICAS: true,
-  NOT_ENOUGH_REPLICAS_AFTER_APPEND: true,
-  INVALID_REQUIRED_ACKS: false,
+  CORRUPT_MESSAGE: true,
+  FENCED_INSTANCE_ID: false,
+  GROUP_AUTHORIZATION_FAILED: false,
+  GROUP_ID_NOT_FOUND: false,
   ILLEGAL_GENERATION: false,
   INCONSISTENT_GROUP_PROTOCOL: false,
-  INVALID_GROUP_ID: false,
-  UNKNOWN_MEMBER_ID: false,
-  INVALID_SESSION_TIMEOUT: false,
-  REBALANCE_IN_PROGRESS: false,
-  TOPIC_AUTHORIZATION_FAILED: false,
-  GROUP_AUTHORIZATION_FAILED: false,
-  CLUSTER_AUTHORIZATION_FAILED: false,
-  INVALID_TIMESTAMP: false,
-  TOPIC_ALREADY_EXISTS: false,
-  INVALID_PARTITIONS: false,
-  INVALID_REPLICATION_FACTOR: false,
-  INVALID_REPLICA_ASSIGNMENT: false,
   INVALID_CONFIG: false,
-  NOT_CONTROLLER: true,
-  INVALID_REQUEST: false,
-  POLICY_VIOLATION: false,
-  OUT_OF_ORDER_SEQUENCE_NUMBER: false,
-  DUPLICATE_SEQUENCE_NUMBER: false,
+  INVALID_GROUP_ID: false,
+  INVALID_PARTITIONS: false,
   INVALID_PRODUCER_EPOCH: false,
-  INVALID_TXN_STATE: false,
   INVALID_PRODUCER_ID_MAPPING: false,
+  INVALID_RECORD: false,
+  INVALID_REPLICATION_FACTOR: false,
+  INVALID_REQUEST: false,
+  INVALID_SESSION_TIMEOUT: false,
+  INVALID_TIMESTAMP: false,
+  INVALID_TOPIC_EXCEPTION: false,
   INVALID_TRANSACTION_TIMEOUT: false,
-  CONCURRENT_TRANSACTIONS: true,
-  TRANSACTIONAL_ID_AUTHORIZATION_FAILED: false,
+  INVALID_TXN_STATE: false,
+  LEADER_NOT_AVAILABLE: true,
+  MESSAGE_TOO_LARGE: false,
   NON_EMPTY_GROUP: false,
-  GROUP_ID_NOT_FOUND: false,
-  GROUP_SUBSCRIBED_TO_TOPIC: false,
-  FENCED_INSTANCE_ID: false,
-  UNSTABLE_OFFSET_COMMIT: true,
+  NOT_CONTROLLER: true,
+  NOT_COORDINATOR: true,
+  NOT_ENOUGH_REPLICAS: true,
+  NOT_LEADER_OR_FOLLOWER: true,
+  OFFSET_METADATA_TOO_LARGE: false,
+  OFFSET_OUT_OF_RANGE: false,
+  OUT_OF_ORDER_SEQUENCE_NUMBER: false,
+  POLICY_VIOLATION: false,
   PRODUCER_FENCED: false,
-  INVALID_RECORD: false
+  REBALANCE_IN_PROGRESS: false,
+  REQUEST_TIMED_OUT: true,
+  TOPIC_ALREADY_EXISTS: false,
+  TOPIC_AUTHORIZATION_FAILED: false,
+  TRANSACTIONAL_ID_AUTHORIZATION_FAILED: false,
+  UNKNOWN_MEMBER_ID: false,
+  UNKNOWN_SERVER_ERROR: false,
+  UNKNOWN_TOPIC_OR_PARTITION: true,
+  UNSTABLE_OFFSET_COMMIT: true
 } as const
 
 export type Code = keyof typeof retriable
-
-export const isCode = (u: string): u is Code => Object.hasOwn(retriable, u)
 
 export const isRetriable = (code: Code): boolean => retriable[code]
 
 /** The broker's refusal, with what it is about. */
 export interface Refusal {
   readonly code: Code
-  /** The topic, group, transactional id or setting. */
+  /** The topic, group or transactional id. */
   readonly name?: string | undefined
   readonly partition?: number | undefined
   readonly reason?: string | undefined
 }
 
+/** What a broker answers. */
 export type Reply<A> = Either.Either<A, Refusal>
 
 export const ok: <A>(a: A) => Reply<A> = Either.right
+
 export const done: Reply<void> = Either.void
 
 export const refuse = (code: Code, name?: string, reason?: string): Reply<never> => Either.left({ code, name, reason })
@@ -95,13 +87,16 @@ export const refuse = (code: Code, name?: string, reason?: string): Reply<never>
 /** Why a request did not succeed, as its sender sees it. */
 export type Failure =
   | { readonly _tag: "Refused"; readonly refusal: Refusal }
-  /** `sent`: the connection broke after the request was sent, so it may have been carried out. */
+  /** `sent`: the connection broke after the request was sent, so that it may have been carried out. */
   | { readonly _tag: "Disconnected"; readonly sent: boolean; readonly reason: string }
   | { readonly _tag: "TimedOut"; readonly millis: number }
 
 export const refused = (refusal: Refusal): Failure => ({ _tag: "Refused", refusal })
 
-export const canRetry = (failure: Failure): boolean => failure._tag !== "Refused" || isRetriable(failure.refusal.code)
+/** Whether the same request may succeed later. Clients do not wait for a topic to come into being. */
+export const canRetry = (failure: Failure): boolean =>
+  failure._tag !== "Refused" ||
+  (isRetriable(failure.refusal.code) && failure.refusal.code !== "UNKNOWN_TOPIC_OR_PARTITION")
 
 /** The typed error of a failed request. */
 export const clientError = (
@@ -120,31 +115,33 @@ export const clientError = (
         case "UNKNOWN_TOPIC_OR_PARTITION":
           return new UnknownTopicError({ operation, topic: name, ...(partition === undefined ? {} : { partition }) })
         case "TOPIC_AUTHORIZATION_FAILED":
-          return new KafkaAuthorizationError({ operation, resource: "topic", name })
+          return new KafkaAuthorizationError({ operation, resource: "topic", resourceName: name })
         case "GROUP_AUTHORIZATION_FAILED":
-          return new KafkaAuthorizationError({ operation, resource: "group", name })
+          return new KafkaAuthorizationError({ operation, resource: "group", resourceName: name })
         case "TRANSACTIONAL_ID_AUTHORIZATION_FAILED":
-          return new KafkaAuthorizationError({ operation, resource: "transactional-id", name })
+          return new KafkaAuthorizationError({ operation, resource: "transactional-id", resourceName: name })
         case "CLUSTER_AUTHORIZATION_FAILED":
-          return new KafkaAuthorizationError({ operation, resource: "cluster", name: "kafka-cluster" })
+          return new KafkaAuthorizationError({ operation, resource: "cluster", resourceName: name })
         default:
-          return requestError(operation, failure.refusal.code, reason ?? name)
+          return new KafkaRequestError({ operation, code, retriable: isRetriable(code), reason: reason ?? name })
       }
     }
   }
 }
 
-export const requestError = (operation: string, code: Code, reason: string): KafkaRequestError =>
-  new KafkaRequestError({ operation, code, retriable: isRetriable(code), reason: reason === "" ? code : reason })
+/** For requests that name no topic, and so can not be refused for one. */
+export const aboutNoTopic = <A>(
+  request: Effect.Effect<A, ClientError | UnknownTopicError>
+): Effect.Effect<A, ClientError> => Effect.catchTag(request, "UnknownTopicError", Effect.die)
 
 /** What became of a commit. */
 export const commitError = (
   brokers: ReadonlyArray<string>,
   partitions: ReadonlyArray<TopicPartition>,
   failure: Failure
-): { readonly error: CommitErrorType | ClientError; readonly retriable: boolean } => {
+): { readonly error: CommitError | ClientError; readonly retriable: boolean } => {
   const refusal = failure._tag === "Refused" ? failure.refusal : undefined
-  const because = (reason: CommitErrorType["reason"], retriable: boolean) => ({
+  const because = (reason: CommitError["reason"], retriable: boolean) => ({
     error: new CommitError({
       reason,
       partitions: partitions.map(({ partition, topic }) => ({ topic, partition })),
@@ -161,10 +158,11 @@ export const commitError = (
       return because("fenced", false)
     case "REBALANCE_IN_PROGRESS":
       return because("rebalancing", true)
-    case "UNKNOWN_TOPIC_OR_PARTITION":
     case "OFFSET_METADATA_TOO_LARGE":
       return because("refused", false)
   }
   const error = clientError("commit", brokers, failure)
-  return error._tag === "UnknownTopicError" ? because("refused", false) : { error, retriable: canRetry(failure) }
+  return error._tag === "UnknownTopicError"
+    ? because("refused", false)
+    : { error, retriable: canRetry(failure) }
 }

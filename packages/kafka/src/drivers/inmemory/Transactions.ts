@@ -5,9 +5,9 @@ import * as Either from "effect/Either"
 import type { OffsetAndMetadata } from "../../KafkaClient.ts"
 import type { Key, TopicPartition } from "../../TopicPartition.ts"
 import { key } from "../../TopicPartition.ts"
-import type { Cluster } from "./Cluster.ts"
-import type { CommittedOffset, Identity } from "./Group.ts"
-import { done, ok, refuse, type Reply } from "./Protocol.ts"
+import type { Group, Identity } from "./Group.ts"
+import { done, ok, type Refusal, refuse, type Reply } from "./Protocol.ts"
+import type { Timers } from "./Timers.ts"
 
 /** Who a producer is: an id, and how often it was given out. */
 export interface ProducerIdentity {
@@ -15,59 +15,69 @@ export interface ProducerIdentity {
   readonly epoch: number
 }
 
+export type Outcome = "commit" | "abort"
+
 interface Transaction {
   readonly transactionalId: string
   readonly producerId: number
   epoch: number
   timeout: number
-  ongoing: boolean
+  /** `undefined` before the first one. */
+  state: "ongoing" | Outcome | undefined
   readonly partitions: Map<Key, TopicPartition>
-  readonly groups: Set<string>
+  readonly groups: Map<string, Group>
+}
+
+/** What the coordinator needs of the rest of the cluster. */
+export interface Host {
+  readonly timers: Timers
+  readonly maxTransactionTimeout: number
+  readonly authorize: (resource: "transactional-id", name: string) => Refusal | undefined
+  readonly endTransaction: (tp: TopicPartition, producerId: number, outcome: Outcome) => void
 }
 
 export class Transactions {
-  private readonly cluster: Cluster
+  private readonly host: Host
   private readonly byId = new Map<string, Transaction>()
   private producerIds = 0
 
-  constructor(cluster: Cluster) {
-    this.cluster = cluster
+  constructor(host: Host) {
+    this.host = host
   }
 
-  /** Ends what an earlier producer of the same id left open, and fences it. */
+  /** A transactional id fences who had it before, and ends what that one left open. */
   initProducerId(transactionalId: string | undefined, timeout: number): Reply<ProducerIdentity> {
     if (transactionalId === undefined) return ok({ producerId: this.producerIds++, epoch: 0 })
-    const forbidden = this.cluster.authorize("transactional-id", transactionalId)
+    const forbidden = this.host.authorize("transactional-id", transactionalId)
     if (forbidden !== undefined) return Either.left(forbidden)
-    if (timeout <= 0 || timeout > this.cluster.settings.maxTransactionTimeout) {
-      return refuse(
-        "INVALID_TRANSACTION_TIMEOUT",
-        transactionalId,
-        `${timeout} ms, and the broker allows up to ${this.cluster.settings.maxTransactionTimeout} ms`
-      )
+    const { maxTransactionTimeout } = this.host
+    if (timeout <= 0 || timeout > maxTransactionTimeout) {
+      const reason = `${timeout} ms, and the broker allows 1 to ${maxTransactionTimeout} ms`
+      return refuse("INVALID_TRANSACTION_TIMEOUT", transactionalId, reason)
     }
-    const known = this.byId.get(transactionalId)
-    if (known === undefined) {
-      const transaction: Transaction = {
+    let transaction = this.byId.get(transactionalId)
+    if (transaction === undefined) {
+      transaction = {
         transactionalId,
         producerId: this.producerIds++,
         epoch: 0,
         timeout,
-        ongoing: false,
+        state: undefined,
         partitions: new Map(),
-        groups: new Set()
+        groups: new Map()
       }
       this.byId.set(transactionalId, transaction)
-      return ok({ producerId: transaction.producerId, epoch: 0 })
+    } else {
+      transaction.epoch++
+      transaction.timeout = timeout
+      if (transaction.state === "ongoing") this.finish(transaction, "abort")
+      transaction.state = undefined
     }
-    known.epoch++
-    known.timeout = timeout
-    if (known.ongoing) this.finish(known, "abort")
-    return ok({ producerId: known.producerId, epoch: known.epoch })
+    return ok({ producerId: transaction.producerId, epoch: transaction.epoch })
   }
 
   private find(transactionalId: string, who: ProducerIdentity): Reply<Transaction> {
-    const forbidden = this.cluster.authorize("transactional-id", transactionalId)
+    const forbidden = this.host.authorize("transactional-id", transactionalId)
     if (forbidden !== undefined) return Either.left(forbidden)
     const transaction = this.byId.get(transactionalId)
     if (transaction === undefined || transaction.producerId !== who.producerId) {
@@ -77,84 +87,76 @@ export class Transactions {
   }
 
   private start(transaction: Transaction): void {
-    if (transaction.ongoing) return
-    transaction.ongoing = true
-    const { epoch, transactionalId } = transaction
-    this.cluster.timers.set(
-      this.timerKey(transactionalId),
-      this.cluster.timers.now() + transaction.timeout,
-      () => {
-        // the producer is taken for dead, and fenced in case it is not
-        if (!transaction.ongoing || transaction.epoch !== epoch) return
-        transaction.epoch++
-        this.finish(transaction, "abort")
-      }
-    )
+    if (transaction.state === "ongoing") return
+    transaction.state = "ongoing"
+    const { timers } = this.host
+    timers.set(timerKey(transaction), timers.now() + transaction.timeout, () => {
+      // its producer is taken for dead, and fenced in case it is not
+      transaction.epoch++
+      this.finish(transaction, "abort")
+    })
   }
 
   /** A partition takes part from now on. */
   addPartition(transactionalId: string, who: ProducerIdentity, tp: TopicPartition): Reply<void> {
-    const found = this.find(transactionalId, who)
-    if (found._tag === "Left") return found
-    this.start(found.right)
-    found.right.partitions.set(key(tp), tp)
-    return done
+    return Either.map(this.find(transactionalId, who), (transaction) => {
+      this.start(transaction)
+      transaction.partitions.set(key(tp), tp)
+    })
   }
 
-  /** Offsets that count when the transaction is committed. */
+  /** Offsets that count if the transaction is committed. */
   addOffsets(
     transactionalId: string,
     who: ProducerIdentity,
-    groupId: string,
+    group: Group,
     member: Identity,
     offsets: ReadonlyArray<OffsetAndMetadata>
   ): Reply<void> {
-    const found = this.find(transactionalId, who)
-    if (found._tag === "Left") return found
-    const group = this.cluster.group(groupId)
-    if (group._tag === "Left") return group
-    for (const offset of offsets) {
-      const log = this.cluster.log(offset)
-      if (log._tag === "Left") return log
-    }
-    const may = group.right.mayCommit(member, true)
-    if (may._tag === "Left") return may
-    this.start(found.right)
-    found.right.groups.add(groupId)
-    const pending = group.right.pending.get(who.producerId) ?? new Map<Key, CommittedOffset>()
-    group.right.pending.set(who.producerId, pending)
-    const committedAt = this.cluster.timers.now()
-    for (const offset of offsets) pending.set(key(offset), { ...offset, committedAt })
-    return done
+    return Either.flatMap(
+      this.find(transactionalId, who),
+      (transaction) =>
+        Either.map(group.mayCommit(member, true), () => {
+          this.start(transaction)
+          transaction.groups.set(group.groupId, group)
+          group.storePending(who.producerId, offsets)
+        })
+    )
   }
 
-  end(transactionalId: string, who: ProducerIdentity, outcome: "commit" | "abort"): Reply<void> {
-    const found = this.find(transactionalId, who)
-    if (found._tag === "Left") return found
-    if (found.right.ongoing) this.finish(found.right, outcome)
-    return done
+  /** Ending it again the same way, because the answer was lost, is the same as ending it once. */
+  end(transactionalId: string, who: ProducerIdentity, outcome: Outcome): Reply<void> {
+    return Either.flatMap(this.find(transactionalId, who), (transaction) => {
+      if (transaction.state === "ongoing") this.finish(transaction, outcome)
+      else if (transaction.state !== outcome) {
+        return refuse(
+          "INVALID_TXN_STATE",
+          transactionalId,
+          transaction.state === undefined
+            ? "there is no transaction"
+            : `the last transaction ended with ${transaction.state}`
+        )
+      }
+      return done
+    })
   }
 
-  private finish(transaction: Transaction, outcome: "commit" | "abort"): void {
-    const { cluster } = this
-    const { groups, partitions, producerId, transactionalId } = transaction
-    cluster.timers.clear(this.timerKey(transactionalId))
-    transaction.ongoing = false
-    for (const { partition, topic } of partitions.values()) {
-      cluster.topics.get(topic)?.partitions[partition]?.appendMarker(producerId, outcome, cluster.now)
-    }
-    for (const groupId of groups) {
-      const group = cluster.groups.get(groupId)
-      const pending = group?.pending.get(producerId)
-      if (group === undefined || pending === undefined) continue
-      group.pending.delete(producerId)
-      if (outcome === "commit") group.store([...pending.values()])
-    }
+  private finish(transaction: Transaction, outcome: Outcome): void {
+    const { groups, partitions, producerId } = transaction
+    this.host.timers.clear(timerKey(transaction))
+    transaction.state = outcome
+    for (const tp of partitions.values()) this.host.endTransaction(tp, producerId, outcome)
+    for (const group of groups.values()) group.endPending(producerId, outcome === "commit")
     partitions.clear()
     groups.clear()
   }
 
-  private timerKey(transactionalId: string): string {
-    return `transaction/${transactionalId}`
+  /** Transactional ids with a transaction under way. */
+  ongoing(): ReadonlyArray<string> {
+    return [...this.byId.values()].filter(({ state }) => state === "ongoing").map(({ transactionalId }) =>
+      transactionalId
+    )
   }
 }
+
+const timerKey = ({ transactionalId }: Transaction): string => `transaction/${transactionalId}`

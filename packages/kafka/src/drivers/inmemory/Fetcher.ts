@@ -1,0 +1,326 @@
+/**
+ * A consumer's partitions: which it has, where it stands in each, and the records after that.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type * as Scope from "effect/Scope"
+import type { ConsumerSessionOptions, Demand, Fetched } from "../../KafkaClient.ts"
+import type { Key, TopicPartition } from "../../TopicPartition.ts"
+import { key } from "../../TopicPartition.ts"
+import type { Cluster } from "./Cluster.ts"
+import type { Partitions } from "./Group.ts"
+import { backoff, type Lifeline } from "./Lifeline.ts"
+import { type Slice, view } from "./Log.ts"
+import type { Link, Network } from "./Network.ts"
+import { clientError, type Failure, refused, type Reply } from "./Protocol.ts"
+import { Signal } from "./Signal.ts"
+
+interface Held {
+  readonly topicPartition: TopicPartition
+  /** `undefined` until somebody says from where. */
+  position: bigint | undefined
+  /** About to be given away: not fetched any more. */
+  leaving: boolean
+  /** A request for it is on the wire. */
+  inFlight: boolean
+}
+
+/** What a fetch asks for one partition. */
+interface Want {
+  readonly held: Held
+  readonly from: bigint
+  readonly maxBytes: number
+}
+
+/** What it brought. */
+interface Answer {
+  readonly held: Held
+  readonly from: bigint
+  readonly answer: Either.Either<Slice, Failure>
+}
+
+const failAll = (wants: ReadonlyArray<Want>, failure: Failure): ReadonlyArray<Answer> =>
+  wants.map(({ from, held }) => ({ held, from, answer: Either.left(failure) }))
+
+export type FetchOptions = Pick<
+  ConsumerSessionOptions,
+  "isolationLevel" | "fetchMaxBytes" | "fetchMaxBytesPerPartition" | "fetchMinBytes" | "fetchMaxWait"
+>
+
+export class Fetcher {
+  private readonly cluster: Cluster
+  private readonly network: Network
+  private readonly link: Link
+  private readonly lifeline: Lifeline
+  private readonly options: FetchOptions
+  private readonly scope: Scope.Scope
+  private readonly partitions = new Map<Key, Held>()
+  /** Something happened that a waiting `poll` must look at. */
+  private readonly news = new Signal()
+  private woken = false
+  /** Who is served first. */
+  private turn = 0
+  /** Since when the broker holds back a fetch that has too little to return. */
+  private heldBackSince: number | undefined
+  /** What came from the wire and has not been taken. */
+  private landed: Array<Answer> = []
+
+  constructor(
+    cluster: Cluster,
+    network: Network,
+    link: Link,
+    lifeline: Lifeline,
+    options: FetchOptions,
+    scope: Scope.Scope
+  ) {
+    this.cluster = cluster
+    this.network = network
+    this.link = link
+    this.lifeline = lifeline
+    this.options = options
+    this.scope = scope
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what it has
+  // -------------------------------------------------------------------------------------------------------------------
+
+  get owned(): Partitions {
+    return [...this.partitions.values()].map(({ topicPartition }) => topicPartition)
+  }
+
+  has(tp: TopicPartition): boolean {
+    return this.partitions.has(key(tp))
+  }
+
+  add(partitions: Partitions): void {
+    for (const topicPartition of partitions) {
+      this.partitions.set(key(topicPartition), { topicPartition, position: undefined, leaving: false, inFlight: false })
+    }
+  }
+
+  remove(partitions: Partitions): void {
+    for (const tp of partitions) this.partitions.delete(key(tp))
+    this.news.raise()
+  }
+
+  stopFetching(partitions: Partitions): void {
+    for (const tp of partitions) {
+      const held = this.partitions.get(key(tp))
+      if (held !== undefined) held.leaving = true
+    }
+  }
+
+  seek(k: Key, offset: bigint): void {
+    const held = this.partitions.get(k)
+    if (held !== undefined) held.position = offset
+    this.news.raise()
+  }
+
+  wake(): void {
+    this.woken = true
+    this.news.raise()
+  }
+
+  /** Lets a waiting `poll` look again. */
+  nudge(): void {
+    this.news.raise()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // fetching
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** What can be fetched, by leader, and in each whoever waited longest first. */
+  private wanted(demand: ReadonlyMap<Key, Demand>): ReadonlyMap<number | undefined, ReadonlyArray<Want>> {
+    const byLeader = new Map<number | undefined, Array<Want>>()
+    const keys = [...demand.keys()]
+    for (let i = 0; i < keys.length; i++) {
+      const k = keys[(this.turn + i) % keys.length]!
+      const held = this.partitions.get(k)
+      if (held === undefined || held.position === undefined || held.leaving || held.inFlight) continue
+      const leader = this.cluster.leaderOf(held.topicPartition)
+      const wants = byLeader.get(leader) ?? []
+      byLeader.set(leader, wants)
+      wants.push({
+        held,
+        from: held.position,
+        maxBytes: Math.min(demand.get(k)!.maxBytes, this.options.fetchMaxBytesPerPartition)
+      })
+    }
+    return byLeader
+  }
+
+  /** What the broker answers to one request. */
+  private read(wants: ReadonlyArray<Want>): Reply<ReadonlyArray<Answer>> {
+    const answers: Array<Answer> = []
+    let budget = this.options.fetchMaxBytes
+    for (const { from, held, maxBytes } of wants) {
+      if (budget <= 0) break
+      const bytes = Math.min(maxBytes, budget)
+      const slice = this.cluster.read(held.topicPartition, from, bytes, this.options.isolationLevel)
+      if (Either.isRight(slice)) {
+        budget -= slice.right.bytes
+        answers.push({ held, from, answer: Either.right(slice.right) })
+      } else answers.push({ held, from, answer: Either.left(refused(slice.left)) })
+    }
+    return Either.right(answers)
+  }
+
+  private fetchNow(demand: ReadonlyMap<Key, Demand>): ReadonlyArray<Answer> {
+    const answers: Array<Answer> = []
+    for (const [leader, wants] of this.wanted(demand)) {
+      const answer = this.network.now(this.link, () => leader, "fetch", () => this.read(wants))
+      answers.push(...Either.getOrElse(answer, (failure) => failAll(wants, failure)))
+    }
+    return answers
+  }
+
+  /** Requests that take their time: they land when they land. */
+  private send(demand: ReadonlyMap<Key, Demand>): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.forEach(this.wanted(demand), ([leader, wants]) => {
+        for (const { held } of wants) held.inFlight = true
+        return this.network.call(this.link, () => leader, "fetch", () => this.read(wants)).pipe(
+          Effect.catchAll((failure) => Effect.succeed(failAll(wants, failure))),
+          Effect.map((answers) => {
+            for (const { held } of wants) held.inFlight = false
+            this.landed.push(...answers)
+            this.news.raise()
+          }),
+          Effect.forkIn(this.scope)
+        )
+      }, { discard: true })
+    )
+  }
+
+  /** What of an answer is still of use, with the position moved past it. */
+  private accept({ answer, from, held }: Answer): Fetched | undefined {
+    const { topicPartition } = held
+    // meanwhile it was given away, or somebody sought elsewhere
+    if (this.partitions.get(key(topicPartition)) !== held || held.position !== from || held.leaving) return undefined
+    if (Either.isRight(answer)) {
+      const { bytes, highWatermark, nextOffset, records } = answer.right
+      if (nextOffset === from) return undefined
+      held.position = nextOffset
+      return { _tag: "Chunk", topicPartition, records, view, bytes, nextOffset, highWatermark }
+    }
+    if (answer.left._tag !== "Refused") return undefined
+    if (answer.left.refusal.code === "OFFSET_OUT_OF_RANGE") {
+      // not fetched again before somebody says from where
+      held.position = undefined
+      return { _tag: "OutOfRange", topicPartition, offset: from }
+    }
+    const error = clientError("fetch", this.cluster.addresses, answer.left)
+    if (error._tag !== "UnknownTopicError" && error._tag !== "KafkaAuthorizationError") return undefined
+    held.position = undefined
+    return { _tag: "Failed", topicPartition, error }
+  }
+
+  /** What has arrived for those in demand; the rest may come to be demanded again. */
+  private takeLanded(demand: ReadonlyMap<Key, Demand>): ReadonlyArray<Answer> {
+    if (this.landed.length === 0) return []
+    const taken: Array<Answer> = []
+    const left: Array<Answer> = []
+    for (const answer of this.landed) {
+      if (demand.has(key(answer.held.topicPartition))) taken.push(answer)
+      else left.push(answer)
+    }
+    this.landed = left
+    return taken
+  }
+
+  /** Whether the broker would hold this back until there is more. */
+  private isTooLittle(answers: ReadonlyArray<Answer>, now: number): boolean {
+    const { fetchMaxWait, fetchMinBytes } = this.options
+    let bytes = 0
+    for (const { answer } of answers) {
+      if (Either.isLeft(answer)) return false
+      bytes += answer.right.bytes
+    }
+    if (bytes === 0 || bytes >= fetchMinBytes) {
+      this.heldBackSince = undefined
+      return false
+    }
+    this.heldBackSince ??= now
+    if (now - this.heldBackSince < fetchMaxWait) return true
+    this.heldBackSince = undefined
+    return false
+  }
+
+  /** Until something arrives in what is demanded, or anything else happens. */
+  private arrival(demand: ReadonlyMap<Key, Demand>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const listener = () => this.news.raise()
+      const stops = [this.cluster.listen(listener)]
+      for (const k of demand.keys()) {
+        const held = this.partitions.get(k)
+        if (held?.position === undefined) continue
+        const { partition, topic } = held.topicPartition
+        const log = this.cluster.topics.get(topic)?.partitions[partition]
+        if (log !== undefined) stops.push(log.listen(listener))
+      }
+      return Effect.ensuring(
+        this.news.wait,
+        Effect.sync(() => {
+          for (const stop of stops) stop()
+        })
+      )
+    })
+  }
+
+  /** Ends early, with nothing, when `isDead` says so. */
+  poll(
+    demand: ReadonlyMap<Key, Demand>,
+    maxWait: number,
+    isDead: () => boolean
+  ): Effect.Effect<ReadonlyArray<Fetched>> {
+    return Effect.gen(this, function*() {
+      const start = yield* Clock.currentTimeMillis
+      for (let attempt = 0, now = start;; now = yield* Clock.currentTimeMillis) {
+        if (isDead()) return []
+        this.news.take()
+        const instant = this.network.isInstant(this.link, "fetch")
+        if (!instant) yield* this.send(demand)
+        const landed = this.takeLanded(demand)
+        const answers = instant ? [...landed, ...this.fetchNow(demand)] : landed
+        const failed = this.note(answers, now)
+        const fetched: Array<Fetched> = []
+        let wait = maxWait - (now - start)
+        if (instant && this.isTooLittle(answers, now)) {
+          wait = Math.min(wait, this.options.fetchMaxWait - (now - this.heldBackSince!))
+        } else {
+          for (const answer of answers) {
+            const one = this.accept(answer)
+            if (one !== undefined) fetched.push(one)
+          }
+        }
+        if (fetched.length > 0 || this.woken || wait <= 0) {
+          this.woken = false
+          this.turn++
+          return fetched
+        }
+        yield* Effect.timeoutOption(this.arrival(demand), failed ? Math.min(backoff(attempt++), wait) : wait)
+      }
+    })
+  }
+
+  /** Tells the lifeline of the answers. Whether there were some that may be better next time. */
+  private note(answers: ReadonlyArray<Answer>, now: number): boolean {
+    let failed = false
+    let heard = false
+    let silence: Failure | undefined
+    for (const { answer } of answers) {
+      if (Either.isRight(answer)) heard = true
+      else {
+        if (answer.left._tag === "Disconnected") silence = answer.left
+        else heard = true
+        failed = true
+      }
+    }
+    if (heard) this.lifeline.heard(now, undefined)
+    else if (silence !== undefined) this.lifeline.heard(now, silence)
+    return failed
+  }
+}
