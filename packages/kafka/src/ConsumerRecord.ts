@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Inspectable from "effect/Inspectable"
+import { printable } from "./engine/printable.ts"
 import type { RecordView } from "./KafkaClient.ts"
 import type { RecordHeaders } from "./RecordHeaders.ts"
 import type { TopicPartition } from "./TopicPartition.ts"
@@ -138,8 +139,8 @@ class ConsumerRecordImpl<K, V> extends Inspectable.Class implements ConsumerReco
       partition: this.partition,
       offset: String(this.offset),
       timestamp: String(this.timestamp),
-      key: Inspectable.toJSON(this.key),
-      value: Inspectable.toJSON(this.value),
+      key: printable(this.key),
+      value: printable(this.value),
       headers: this.headers.map(([name, value]) => [name, value === null ? null : Buffer.from(value).toString("utf8")])
     }
   }

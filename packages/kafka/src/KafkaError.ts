@@ -8,20 +8,15 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { printable } from "./engine/printable.ts"
 
 const cause = Schema.optional(Schema.Defect)
 /** What a log shows: offsets as text, payloads by their size alone, a cause by its message. */
 const json = (error: Error): unknown => {
   const shown: Record<string, unknown> = { message: error.message }
-  for (const [name, value] of Object.entries(error)) shown[name] = plain(value)
+  for (const [name, value] of Object.entries(error)) shown[name] = printable(value)
   if (error.cause !== undefined) shown["cause"] = String(error.cause)
   return shown
-}
-
-const plain = (value: unknown): unknown => {
-  if (typeof value === "bigint") return String(value)
-  if (value instanceof Uint8Array) return `${value.length} bytes`
-  return Array.isArray(value) ? value.map(plain) : value
 }
 
 const partition = Schema.Struct({ topic: Schema.String, partition: Schema.Number })

@@ -4,6 +4,8 @@
  * @since 0.1.0
  */
 
+import { isWellFormed } from "./engine/wellFormed.ts"
+
 /**
  * @since 0.1.0
  * @category models
@@ -64,6 +66,9 @@ export const make = (input: Input): RecordHeaders => {
     if (!isValue(value)) {
       throw new TypeError(`header "${name}" must be a string, a Uint8Array or null, and is ${typeof value}`)
     }
+    if (!isWellFormed(name) || (typeof value === "string" && !isWellFormed(value))) {
+      throw new TypeError(`header ${JSON.stringify(name)} has half of a surrogate pair in it, which UTF-8 can't hold`)
+    }
     out.push([name, typeof value === "string" ? encoder.encode(value) : value])
   }
   if (isIterable(input)) {
@@ -93,7 +98,7 @@ export const get = (self: RecordHeaders, name: string): Uint8Array | null | unde
 }
 
 /**
- * The last value under a name, as UTF-8 text.
+ * The last value under a name, as UTF-8 text. What is not UTF-8 becomes U+FFFD.
  *
  * @example
  * ```ts

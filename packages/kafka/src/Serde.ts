@@ -14,6 +14,7 @@ import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
 import type * as AST from "effect/SchemaAST"
+import { isWellFormed } from "./engine/wellFormed.ts"
 import type { RecordHeaders } from "./RecordHeaders.ts"
 
 /**
@@ -175,10 +176,6 @@ export const bytes: Serde<Uint8Array> = fromFunctions(
   },
   present
 )
-
-/** In every Node we run on, and not yet in the library of ES2023. */
-const isWellFormed = (text: string & { readonly isWellFormed?: () => boolean }): boolean =>
-  text.isWellFormed?.() ?? true
 
 /**
  * Text as UTF-8, as Java's `StringSerializer` writes it. Bytes that are not UTF-8 are refused, and so is text that UTF-8

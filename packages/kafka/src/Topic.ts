@@ -113,7 +113,7 @@ export const isValidName = (name: string): boolean =>
 /**
  * A topic's definition. The types of its keys and values are those of the serdes.
  *
- * Throws a `TypeError` where the slug is no topic name: a definition is a constant of the program.
+ * Throws a `TypeError` where the slug is no topic name, or a count is none: a definition is a constant of the program.
  *
  * @example
  * ```ts
@@ -141,6 +141,12 @@ export const make = <const Slug extends string, K, V, RK = never, RV = never>(
     throw new TypeError(
       `"${slug}" is no topic name: use 1 to 249 of letters, digits, ".", "_" and "-", and neither "." nor ".."`
     )
+  }
+  for (const name of ["partitions", "replicationFactor"] as const) {
+    const count = options[name]
+    if (count !== undefined && !(Number.isInteger(count) && count >= 1)) {
+      throw new TypeError(`topic "${slug}": ${name} must be a whole number of at least 1, and is ${count}`)
+    }
   }
   return Object.assign(Object.create(Proto), {
     slug,
