@@ -1,0 +1,162 @@
+/**
+ * How fast a topic is read: raw kafkajs and this library, on the same records with the same fetch settings, in turns.
+ *
+ *     npm run bench:consume                       a million records, 5 rounds, a dated report
+ *     npm run bench:consume -- --records 20000 --rounds 1 --only bytes
+ */
+import { Kafka, logLevel } from "kafkajs"
+import { execFile } from "node:child_process"
+import { mkdir, writeFile } from "node:fs/promises"
+import * as os from "node:os"
+import { fileURLToPath } from "node:url"
+import { parseArgs, promisify } from "node:util"
+import { startKafka } from "../scripts/kafka/index.ts"
+
+const { values } = parseArgs({
+  options: {
+    records: { type: "string", default: "1000000" },
+    partitions: { type: "string", default: "6" },
+    rounds: { type: "string", default: "5" },
+    only: { type: "string", default: "" },
+    report: { type: "boolean", default: false }
+  }
+})
+const records = Number(values.records)
+const partitions = Number(values.partitions)
+const rounds = Number(values.rounds)
+
+/** What is compared with what: the first of each group is the measure. */
+const groups: ReadonlyArray<{ readonly name: string; readonly contenders: ReadonlyArray<string> }> = [
+  { name: "bytes", contenders: ["kafkajs eachBatch, bytes", "Consumer.stream, Serde.bytes"] },
+  { name: "json", contenders: ["kafkajs eachBatch, JSON by hand", "Consumer.stream, Serde.json"] },
+  {
+    name: "forEach",
+    contenders: [
+      "Stream.mapEffect, 16",
+      "Consumer.forEach, partition, 16",
+      "Consumer.forEach, key, 16",
+      "Consumer.forEach, unordered, 16"
+    ]
+  }
+].filter((group) => values.only === "" || values.only.split(",").includes(group.name))
+
+interface Measured {
+  readonly records: number
+  readonly seconds: number
+  readonly cpuSeconds: number
+  readonly peakRssBytes: number
+}
+
+const load = async (brokers: ReadonlyArray<string>, topic: string): Promise<void> => {
+  const kafka = new Kafka({ clientId: "load", brokers: [...brokers], logLevel: logLevel.NOTHING })
+  const admin = kafka.admin()
+  await admin.connect()
+  await admin.createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: 1 }] })
+  await admin.disconnect()
+  const producer = kafka.producer({ allowAutoTopicCreation: false })
+  await producer.connect()
+  const note = "x".repeat(110)
+  for (let sent = 0; sent < records;) {
+    const count = Math.min(5000, records - sent)
+    await producer.send({
+      topic,
+      acks: 1,
+      messages: Array.from({ length: count }, (_, index) => ({
+        key: `run-${(sent + index) % 1000}`,
+        partition: (sent + index) % partitions,
+        value: JSON.stringify({
+          runId: `run-${(sent + index) % 1000}`,
+          type: "ordered",
+          barista: `barista-${index % 10}`,
+          cups: index % 7,
+          note
+        })
+      }))
+    })
+    sent += count
+  }
+  await producer.disconnect()
+}
+
+const worker = fileURLToPath(new URL("worker.ts", import.meta.url))
+const run = promisify(execFile)
+let group = 0
+
+const measure = async (name: string, brokers: ReadonlyArray<string>, topic: string): Promise<Measured> => {
+  const work = { brokers, topic, groupId: `bench-${process.pid}-${group++}`, records, warmUp: Math.floor(records / 5) }
+  const { stdout } = await run(
+    process.execPath,
+    ["--conditions=@coffeebuddy/source", "--import", "tsx", worker, name, JSON.stringify(work)],
+    { timeout: 300_000 }
+  )
+  return JSON.parse(stdout.trim().split("\n").at(-1)!) as Measured
+}
+
+const median = (numbers: ReadonlyArray<number>): number => {
+  const sorted = [...numbers].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
+
+const configured = process.env["KAFKA_BOOTSTRAP_SERVERS"]
+const cluster = configured === undefined ? await startKafka() : undefined
+const brokers = (configured ?? cluster!.bootstrapServers).split(",")
+const topic = `bench-${Date.now()}`
+try {
+  console.error(`loading ${records} records into ${partitions} partitions`)
+  await load(brokers, topic)
+  const lines: Array<string> = []
+  for (const { contenders, name } of groups) {
+    const measured = new Map<string, Array<Measured>>(contenders.map((contender) => [contender, []]))
+    for (let round = 0; round < rounds; round++) {
+      // in turns, and each goes first as often as the others
+      for (let i = 0; i < contenders.length; i++) {
+        const contender = contenders[(i + round) % contenders.length]!
+        const result = await measure(contender, brokers, topic)
+        measured.get(contender)!.push(result)
+        console.error(
+          `${name} ${round + 1}/${rounds} ${contender}: ${
+            Math.round(result.records / result.seconds / 1000)
+          } thousand/s`
+        )
+      }
+    }
+    const rates = (contender: string) => measured.get(contender)!.map((one) => one.records / one.seconds / 1000)
+    const base = rates(contenders[0]!)
+    lines.push(
+      `\n### ${name}\n`,
+      "| | thousand/s, median (min–max) | ratio to the first, median of rounds | CPU s | peak RSS MB |",
+      "| --- | --- | --- | --- | --- |"
+    )
+    for (const contender of contenders) {
+      const own = rates(contender)
+      const all = measured.get(contender)!
+      lines.push(
+        `| ${contender} | ${Math.round(median(own))} (${Math.round(Math.min(...own))}–${
+          Math.round(Math.max(...own))
+        }) | ${median(own.map((rate, round) => rate / base[round]!)).toFixed(2)} | ${
+          median(all.map((one) => one.cpuSeconds)).toFixed(2)
+        } | ${Math.round(median(all.map((one) => one.peakRssBytes)) / 1e6)} |`
+      )
+    }
+  }
+  const date = new Date().toISOString().slice(0, 10)
+  const cpus = os.cpus()
+  const report = [
+    `# Consuming, ${date}`,
+    "",
+    `${records} records of about 200 bytes over ${partitions} partitions, ${rounds} rounds in turns, each contender in a process of its own with a warm-up of a fifth. Node ${process.version}, ${cpus.length} × ${
+      cpus[0]?.model ?? "unknown CPU"
+    }, broker on the same machine${cluster === undefined ? "" : `, Kafka ${cluster.version}`}.`,
+    ...lines,
+    ""
+  ].join("\n")
+  console.log(report)
+  if (values.report) {
+    const directory = fileURLToPath(new URL("reports/", import.meta.url))
+    await mkdir(directory, { recursive: true })
+    await writeFile(`${directory}${date}-consume.md`, report)
+  }
+} finally {
+  await cluster?.close()
+}
