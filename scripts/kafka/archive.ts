@@ -7,21 +7,29 @@ import * as path from "node:path"
 import type { Distribution } from "./distribution.ts"
 import { KafkaFailure } from "./errors.ts"
 
+// It fits exactly one build of Java.
+const fileOf = (distribution: Distribution): string =>
+  path.join(distribution.directory, `classes-${distribution.javaBuild}.jsa`)
+
+const sizeOf = (file: string): Promise<number | undefined> => fs.stat(file).then((found) => found.size, () => undefined)
+
+/** The JVM's options for using the file, where there is one. */
+export const existingClassArchive = async (distribution: Distribution): Promise<ReadonlyArray<string>> => {
+  const file = fileOf(distribution)
+  return (await sizeOf(file)) ? [`-XX:SharedArchiveFile=${file}`] : []
+}
+
 /**
- * The JVM's options for using the file, which is recorded unless it is there. `exercise` runs a JVM with the options
- * it is given, to a clean end.
+ * Records the file unless it is there or Java is too old. `exercise` runs a JVM with the options it is given, to a
+ * clean end.
  */
 export const classArchive = async (
   distribution: Distribution,
   exercise: (jvmOptions: ReadonlyArray<string>) => Promise<void>
 ): Promise<ReadonlyArray<string>> => {
-  // Older ones cannot record.
-  if (distribution.javaVersion < 13) return []
-  // It fits exactly one build of Java.
-  const file = path.join(distribution.directory, `classes-${distribution.javaBuild}.jsa`)
-  const size = () => fs.stat(file).then((found) => found.size, () => undefined)
-  if ((await size()) === undefined) await record(file, exercise)
-  return (await size()) === 0 ? [] : [`-XX:SharedArchiveFile=${file}`]
+  const file = fileOf(distribution)
+  if (distribution.javaVersion >= 13 && (await sizeOf(file)) === undefined) await record(file, exercise)
+  return existingClassArchive(distribution)
 }
 
 const record = async (file: string, exercise: (jvmOptions: ReadonlyArray<string>) => Promise<void>): Promise<void> => {

@@ -16,6 +16,8 @@ export interface KafkaBroker {
   readonly address: string
   /** Where this broker keeps its log of what it did, for when a test goes wrong. */
   readonly logFile: string
+  /** Where its partitions are, each in a folder `topic-number`. */
+  readonly dataDirectory: string
   readonly running: boolean
   /** The process, while it runs. */
   readonly pid: number | undefined
@@ -37,6 +39,7 @@ export interface BrokerOptions {
   readonly address: string
   /** The folder of this broker, which has `server.properties` in it. */
   readonly directory: string
+  readonly dataDirectory: string
   /** The folder to remove when we are killed. */
   readonly root: string
   readonly jvmOptions: ReadonlyArray<string>
@@ -148,6 +151,7 @@ export const makeBroker = (options: BrokerOptions): KafkaBroker => {
     nodeId,
     address: options.address,
     logFile,
+    dataDirectory: options.dataDirectory,
     get running() {
       return isRunning()
     },

@@ -30,7 +30,10 @@ export interface KafkaOptions {
    * `alice-secret` by default. There is a client certificate for each name, too.
    */
   readonly users?: Readonly<Record<string, string>> | undefined
-  /** Whether everybody but `admin` (and who comes in by `plaintext`) needs an ACL for what they do. Not by default. */
+  /**
+   * Whether everybody but `admin` (and who comes in by `plaintext` or `ssl`, without a name) needs an ACL for what
+   * they do. Not by default.
+   */
   readonly acls?: boolean | undefined
   /** The names in the brokers' certificate: `127.0.0.1` and `localhost` by default. */
   readonly certificateNames?: ReadonlyArray<string> | undefined
@@ -142,13 +145,14 @@ const startOnce = async (options: KafkaOptions, { distribution, sharing }: Jvm):
     await Promise.all(nodes.map(async (node) => {
       const directory = path.join(root, `broker-${node.nodeId}`)
       const configFile = path.join(directory, "server.properties")
+      const dataDirectory = path.join(directory, "data")
       await fs.mkdir(directory)
       await fs.writeFile(
         configFile,
         serverProperties({
           node,
           nodes,
-          dataDirectory: path.join(directory, "data"),
+          dataDirectory,
           partitions: options.partitions ?? 1,
           users,
           acls: options.acls ?? false,
@@ -168,6 +172,7 @@ const startOnce = async (options: KafkaOptions, { distribution, sharing }: Jvm):
         nodeId: node.nodeId,
         address: `${host}:${node.clients[0]!.port}`,
         directory,
+        dataDirectory,
         root,
         jvmOptions: [
           ...quickJvm,

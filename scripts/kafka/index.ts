@@ -13,4 +13,29 @@ export { type Certificate, type Certificates, makeCertificates } from "./certifi
 export { type KafkaCluster, type KafkaOptions, startKafka } from "./cluster.ts"
 export { cacheDirectory, defaultVersion, type Distribution, resolveDistribution } from "./distribution.ts"
 export { KafkaFailure, KafkaUnavailable } from "./errors.ts"
+export {
+  javaConsume,
+  type JavaConsumerRecord,
+  type JavaHeader,
+  type JavaMember,
+  javaMember,
+  type JavaMemberEvent,
+  type JavaMetadata,
+  javaPartitions,
+  javaProduce,
+  type JavaProducerRecord
+} from "./interop.ts"
+export type { JavaTarget } from "./java.ts"
 export type { KafkaListener } from "./listeners.ts"
+export {
+  type ConsoleConsumerRecord,
+  type ConsoleRecord,
+  dumpLog,
+  type GroupPosition,
+  javaTools,
+  type KafkaTool,
+  type Performance,
+  runTool,
+  table,
+  type TopicDescription
+} from "./tools.ts"

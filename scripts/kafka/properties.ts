@@ -119,7 +119,7 @@ const security = ({ acls, certificates, node, users }: PropertiesOptions): Setti
   if (acls) {
     Object.assign(settings, {
       "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-      // The brokers themselves, and with them who comes in by `plaintext`, are anonymous.
+      // The brokers themselves, and with them who comes in by `plaintext` or `ssl`, are anonymous.
       "super.users": "User:ANONYMOUS;User:admin",
       "allow.everyone.if.no.acl.found": "false"
     })
