@@ -5,12 +5,10 @@
  * made for that alone, and is never run. So fetching is ours: each partition from where we say, errors as they are,
  * and no rebalance because a leader moved.
  */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { type Broker, type Cluster, type Kafka, PartitionAssigners } from "kafkajs"
+import { type Broker, type Cluster, PartitionAssigners } from "kafkajs"
 import type { ConsumerSessionOptions, GroupMetadata, OffsetAndMetadata, OffsetSpec } from "../../KafkaClient.ts"
 import { type ClientError, CommitError, KafkaTimeoutError, UnknownTopicError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
@@ -61,50 +59,66 @@ export const within = (millis: number, run: () => Promise<unknown>): Effect.Effe
     run().catch(() => undefined).finally(done)
   })
 
-/**
- * A kafkajs consumer that is never run, and the cluster it talks to.
- */
-const capture = (kafka: Kafka, options: ConsumerSessionOptions) => {
-  let captured: Cluster | undefined = undefined
-  const consumer = kafka.consumer({
-    groupId: options.groupId,
-    readUncommitted: options.isolationLevel === "read_uncommitted",
-    allowAutoTopicCreation: false,
-    metadataMaxAge: 2 ** 31 - 1,
-    partitionAssigners: [(config) => {
-      captured = config.cluster
-      return PartitionAssigners.roundRobin(config)
-    }]
-  })
-  return { consumer, cluster: (captured as Cluster | undefined)! }
+/** A connected cluster, and the end of it. */
+interface Link {
+  readonly cluster: Cluster
+  readonly close: Effect.Effect<void>
 }
 
 /**
  * Connects, or fails within the connection timeout.
  */
-export const open = (self: Environment): Effect.Effect<ClusterRequests, ClientError, Scope.Scope> =>
-  Effect.gen(function*() {
-    const { environment, options } = self
+const connect = ({ environment, options }: Environment): Effect.Effect<Link, ClientError> =>
+  Effect.suspend(() => {
     const connection = Connection.make(environment, { clientId: options.clientId })
-    const { cluster, consumer } = capture(connection.kafka, options)
+    const captured: Array<Cluster> = []
+    const consumer = connection.kafka.consumer({
+      groupId: options.groupId,
+      readUncommitted: options.isolationLevel === "read_uncommitted",
+      allowAutoTopicCreation: false,
+      metadataMaxAge: 2 ** 31 - 1,
+      partitionAssigners: [(config) => {
+        captured.push(config.cluster)
+        return PartitionAssigners.roundRobin(config)
+      }]
+    })
     // nothing has to be said at the end: sockets are closed at once, and what still waits for an answer fails
-    yield* Effect.addFinalizer(() =>
-      Effect.zipRight(Effect.sync(connection.kill), within(1000, () => consumer.disconnect()))
+    const close = Effect.zipRight(Effect.sync(connection.kill), within(1000, () => consumer.disconnect()))
+    return Connection.establish(environment, connection, consumer, "connect").pipe(
+      Effect.onError(() => close),
+      Effect.as({ cluster: captured[0]!, close })
     )
-    yield* Connection.establish(environment, connection, consumer, "connect")
-    return new ClusterRequests(self, cluster)
   })
+
+/**
+ * Connects, and closes the connections with the scope.
+ */
+export const open = (self: Environment): Effect.Effect<ClusterRequests, ClientError, Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(restore(connect(self)), (link) => {
+      const requests = new ClusterRequests(self, link)
+      return Effect.as(Effect.addFinalizer(() => requests.close), requests)
+    })
+  )
 
 export class ClusterRequests {
   private readonly self: Environment
-  private readonly cluster: Cluster
-  private readonly known = new Set<string>()
+  private link: Link
+  /** Topics that kafkajs refreshes the metadata of. */
+  private known = new Set<string>()
   private coordinator: Broker | undefined = undefined
-  private refreshing: Deferred.Deferred<void, ClientError | UnknownTopicError> | undefined = undefined
 
-  constructor(self: Environment, cluster: Cluster) {
+  constructor(self: Environment, link: Link) {
     this.self = self
-    this.cluster = cluster
+    this.link = link
+  }
+
+  private get cluster(): Cluster {
+    return this.link.cluster
+  }
+
+  get close(): Effect.Effect<void> {
+    return Effect.suspend(() => this.link.close)
   }
 
   /** One request, bounded in time. */
@@ -164,18 +178,30 @@ export class ClusterRequests {
     )
   }
 
-  /** Asks the cluster anew who leads what. Whoever comes meanwhile shares the answer. */
-  get refresh(): Effect.Effect<void, ClientError | UnknownTopicError> {
-    return Effect.suspend(() => {
-      if (this.refreshing !== undefined) return Deferred.await(this.refreshing)
-      const done = Deferred.unsafeMake<void, ClientError | UnknownTopicError>(FiberId.none)
-      this.refreshing = done
-      return this.ask("fetch metadata", () => this.cluster.refreshMetadata()).pipe(
-        Effect.onExit((exit) => {
-          this.refreshing = undefined
-          return Deferred.done(done, exit)
-        })
+  /** Asks the cluster anew who leads what. */
+  get refresh(): Effect.Effect<void, ClientError> {
+    const about = { topic: [...this.known].join(", ") }
+    return this.ask("fetch metadata", () => this.cluster.refreshMetadata(), about).pipe(
+      // one topic that is gone, or withdrawn from us, makes it fail for all
+      Effect.catchTag("UnknownTopicError", "KafkaAuthorizationError", () => this.forgetLost)
+    )
+  }
+
+  /** Goes on without the topics that can't be had any more: kafkajs can only be made to forget them by a new client. */
+  private get forgetLost(): Effect.Effect<void, ClientError> {
+    return Effect.gen(this, function*() {
+      const remaining = yield* Effect.filter(
+        this.known,
+        (topic) => Effect.catchTag(this.exists(topic), "KafkaAuthorizationError", () => Effect.succeed(false))
       )
+      if (remaining.length === this.known.size) return
+      const link = yield* connect(this.self)
+      const before = this.link
+      this.link = link
+      this.known = new Set()
+      this.coordinator = undefined
+      yield* before.close
+      yield* Effect.ignore(this.topics(remaining, "fetch metadata"))
     })
   }
 
@@ -188,16 +214,18 @@ export class ClusterRequests {
 
   /** The partitions of a topic whose metadata was loaded. */
   partitionsOf(topic: string): ReadonlyArray<number> {
+    if (!this.known.has(topic)) return []
     return this.cluster.findTopicPartitionMetadata(topic).map((one) => one.partitionId).sort((a, b) => a - b)
   }
 
   partitionsFor(topic: string): Effect.Effect<ReadonlyArray<number>, ClientError | UnknownTopicError> {
-    return this.topics([topic], "fetch metadata").pipe(
+    const operation = "fetch metadata"
+    return this.topics([topic], operation).pipe(
       Effect.zipRight(this.patiently(this.refresh)),
       Effect.zipRight(Effect.sync(() => this.partitionsOf(topic))),
       Effect.filterOrFail(
         (partitions) => partitions.length > 0,
-        () => new UnknownTopicError({ operation: "fetch metadata", topic })
+        () => new UnknownTopicError({ operation, topic })
       )
     )
   }
@@ -205,7 +233,8 @@ export class ClusterRequests {
   /** Whether there is such a topic, asked of the cluster. */
   exists(topic: string): Effect.Effect<boolean, ClientError> {
     return this.ask("fetch metadata", async () => {
-      const [nodeId] = this.cluster.getNodeIds()
+      const nodeIds = this.cluster.getNodeIds()
+      const nodeId = nodeIds[Math.floor(Math.random() * nodeIds.length)]
       const broker = await this.cluster.findBroker({ nodeId: String(nodeId) })
       return await broker.metadata([topic])
     }, { topic }).pipe(

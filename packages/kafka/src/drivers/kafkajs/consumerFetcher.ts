@@ -124,6 +124,7 @@ export class Fetcher {
     )
   }
 
+  /** Gives up the partitions of a topic that was found missing too often, and welcomes back one that was made anew. */
   private checkTopic(topic: string): Effect.Effect<void> {
     const { cluster, lanes } = this.self
     const orphans = lanes.leaderless().filter((tp) => tp.topic === topic)
@@ -131,17 +132,26 @@ export class Fetcher {
       this.missing.delete(topic)
       return Effect.void
     }
-    return Effect.map(Effect.either(cluster.exists(topic)), (exists) => {
-      if (Either.isLeft(exists) || exists.right) return void this.missing.delete(topic)
-      const times = (this.missing.get(topic) ?? 0) + 1
-      this.missing.set(topic, times)
-      if (times < missingLimit) return
-      for (const tp of orphans) {
-        this.give(lanes.fail(tp, {
-          _tag: "Failed",
-          topicPartition: tp,
-          error: new UnknownTopicError({ operation: "fetch", topic })
-        }))
+    return Effect.matchEffect(cluster.exists(topic), {
+      onFailure: (error) => {
+        if (error._tag === "KafkaAuthorizationError") {
+          for (const tp of orphans) this.give(lanes.fail(tp, { _tag: "Failed", topicPartition: tp, error }))
+        }
+        return Effect.void
+      },
+      onSuccess: (exists) => {
+        if (exists) {
+          this.missing.delete(topic)
+          return Effect.zipRight(Effect.ignore(cluster.topics([topic], "fetch")), this.lead)
+        }
+        const times = (this.missing.get(topic) ?? 0) + 1
+        this.missing.set(topic, times)
+        if (times < missingLimit) return Effect.void
+        for (const tp of orphans) {
+          const error = new UnknownTopicError({ operation: "fetch", topic })
+          this.give(lanes.fail(tp, { _tag: "Failed", topicPartition: tp, error }))
+        }
+        return Effect.void
       }
     })
   }
