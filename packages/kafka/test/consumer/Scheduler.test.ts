@@ -1,0 +1,123 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as FastCheck from "effect/FastCheck"
+import * as ConsumerRecord from "../../src/ConsumerRecord.ts"
+import { PartitionBuffer } from "../../src/engine/consumer/PartitionBuffer.ts"
+import { type Ordering, Scheduler, type Task } from "../../src/engine/consumer/Scheduler.ts"
+import * as TopicPartition from "../../src/TopicPartition.ts"
+import { view } from "./chunks.ts"
+
+type Record = ConsumerRecord.ConsumerRecord<string | null, number>
+
+const partition = (number: number): PartitionBuffer => {
+  const buffer = new PartitionBuffer(TopicPartition.make("runs", number), number)
+  buffer.startAt(0n)
+  buffer.status = "active"
+  return buffer
+}
+
+const record = (buffer: PartitionBuffer, offset: number, key: string | null): Record =>
+  ConsumerRecord.make(
+    { slug: "runs", assignment: buffer, view, last: undefined, nextOffset: 0n },
+    BigInt(offset),
+    key,
+    offset
+  )
+
+/** Records of two partitions with few keys, and in which order those that run come to their end. */
+const schedules = FastCheck.record({
+  ordering: FastCheck.constantFrom<Ordering>("partition", "key", "unordered"),
+  keys: FastCheck.array(
+    FastCheck.record({
+      partition: FastCheck.integer({ min: 0, max: 1 }),
+      key: FastCheck.constantFrom("a", "b", "c", null)
+    }),
+    { minLength: 1, maxLength: 60 }
+  ),
+  concurrency: FastCheck.integer({ min: 1, max: 8 }),
+  choices: FastCheck.array(FastCheck.nat(), { minLength: 1 })
+})
+
+const chainOf = (ordering: Ordering, task: Task<Record>): string | undefined => {
+  const where = task.record.partition
+  if (ordering === "unordered") return undefined
+  if (ordering === "partition") return String(where)
+  return task.record.key === null ? undefined : `${where}:${task.record.key}`
+}
+
+describe("Scheduler", () => {
+  it.prop(
+    "runs every record once, never two of a chain at a time, each chain in order, and the watermark never covers what is not done",
+    [schedules],
+    ([{ choices, concurrency, keys, ordering }]) => {
+      const buffers = [partition(0), partition(1)]
+      const scheduler = new Scheduler<Record>(ordering, { waiting: 1000, ahead: 1000 })
+      const counts = [0, 0]
+      for (const one of keys) {
+        scheduler.add(buffers[one.partition]!, [record(buffers[one.partition]!, counts[one.partition]!++, one.key)])
+      }
+      const running: Array<Task<Record>> = []
+      const done: Array<Set<number>> = [new Set(), new Set()]
+      const last = new Map<string, number>()
+      let turn = 0
+      for (;;) {
+        while (running.length < concurrency) {
+          const task = scheduler.next()
+          if (task === undefined) break
+          const chain = chainOf(ordering, task)
+          if (chain !== undefined) {
+            expect(running.some((other) => chainOf(ordering, other) === chain)).toBe(false)
+            expect(task.record.value).toBeGreaterThan(last.get(chain) ?? -1)
+            last.set(chain, task.record.value)
+          }
+          running.push(task)
+        }
+        if (running.length === 0) break
+        const [task] = running.splice(choices[turn++ % choices.length]! % running.length, 1)
+        scheduler.finish(task!)
+        const finished = done[task!.record.partition]!
+        expect(finished.has(task!.record.value)).toBe(false)
+        finished.add(task!.record.value)
+        for (const [number, buffer] of buffers.entries()) {
+          const watermark = Number(scheduler.watermark(buffer) ?? 0n)
+          let contiguous = 0
+          while (done[number]!.has(contiguous)) contiguous++
+          expect(watermark).toBe(contiguous)
+        }
+      }
+      expect(done[0]!.size + done[1]!.size).toBe(keys.length)
+      expect(scheduler.running).toBe(0)
+    }
+  )
+
+  it.prop("what is withdrawn does not begin, and what runs may finish", [schedules], ([{ keys, ordering }]) => {
+    const buffers = [partition(0), partition(1)]
+    const scheduler = new Scheduler<Record>(ordering, { waiting: 1000, ahead: 1000 })
+    for (const [offset, one] of keys.entries()) {
+      scheduler.add(buffers[one.partition]!, [record(buffers[one.partition]!, offset, one.key)])
+    }
+    const first = scheduler.next()!
+    scheduler.withdraw(first.work.partition)
+    scheduler.finish(first)
+    for (let task = scheduler.next(); task !== undefined; task = scheduler.next()) {
+      expect(task.work.partition).not.toBe(first.work.partition)
+      scheduler.finish(task)
+    }
+  })
+
+  it("holds a partition that has enough waiting or is too far ahead, until there is room", () => {
+    const buffer = partition(0)
+    const scheduler = new Scheduler<Record>("unordered", { waiting: 4, ahead: 6 })
+    scheduler.add(buffer, [0, 1, 2, 3].map((offset) => record(buffer, offset, null)))
+    const work = scheduler.works.get(buffer)!
+    expect(scheduler.isSaturated(work)).toBe(true)
+    const first = scheduler.next()!
+    scheduler.finish(scheduler.next()!)
+    scheduler.finish(scheduler.next()!)
+    expect(scheduler.hasRoom(work)).toBe(true)
+    scheduler.add(buffer, [4, 5].map((offset) => record(buffer, offset, null)))
+    expect(work.ahead).toBe(6)
+    expect(scheduler.hasRoom(work)).toBe(false)
+    scheduler.finish(first)
+    expect(work.ahead).toBe(3)
+  })
+})

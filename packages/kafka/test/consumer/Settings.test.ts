@@ -1,0 +1,45 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Either from "effect/Either"
+import * as Settings from "../../src/engine/consumer/Settings.ts"
+
+const none = {
+  awaitedRevoke: true,
+  cooperative: false,
+  perPartitionDemand: true,
+  transactionalGroupMetadata: false,
+  staticMembership: false,
+  consumerProtocol: false
+}
+const all = { ...none, cooperative: true, staticMembership: true }
+
+const reasons = (options: Settings.Options, capabilities = all): string =>
+  Either.match(Settings.make(options, capabilities), { onLeft: String, onRight: () => "accepted" })
+
+describe("a consumer's settings", () => {
+  it("the defaults contradict nothing", () => {
+    expect(reasons({ groupId: "group" })).toBe("accepted")
+    expect(reasons({ groupId: "group" }, none)).toBe("accepted")
+  })
+
+  it("contradictions are refused with their reason", () => {
+    expect(reasons({ groupId: "" })).toContain("groupId")
+    expect(reasons({ groupId: "g", sessionTimeout: 6000, heartbeatInterval: 3000 })).toContain(
+      "third of sessionTimeout"
+    )
+    expect(reasons({ groupId: "g", revokeTimeout: "60 seconds" })).toContain("not below rebalanceTimeout")
+    expect(reasons({ groupId: "g", commitTimeout: 100, fetch: { maxWait: 200 } })).toContain("not above fetch.maxWait")
+    expect(reasons({ groupId: "g", prefetch: { partitionBytes: 1024 } })).toContain("one fetch would not fit")
+    expect(reasons({ groupId: "g", maxPollRecords: 0 })).toContain("maxPollRecords")
+  })
+
+  it("all of them at once", () => {
+    const text = reasons({ groupId: "", maxPollRecords: -1, prefetch: { partitionBytes: 1 } })
+    for (const name of ["groupId", "maxPollRecords", "partitionBytes"]) expect(text).toContain(name)
+  })
+
+  it("what the driver can't do is refused", () => {
+    expect(reasons({ groupId: "g", rebalanceProtocol: "cooperative" }, none)).toContain("no incremental rebalancing")
+    expect(reasons({ groupId: "g", groupInstanceId: "one" }, none)).toContain("no static membership")
+    expect(reasons({ groupId: "g", rebalanceProtocol: "cooperative", groupInstanceId: "one" })).toBe("accepted")
+  })
+})
