@@ -12,6 +12,7 @@ export type { KafkaBroker } from "./broker.ts"
 export { type Certificate, type Certificates, makeCertificates } from "./certificates.ts"
 export { type KafkaCluster, type KafkaOptions, startKafka } from "./cluster.ts"
 export { cacheDirectory, defaultVersion, type Distribution, resolveDistribution } from "./distribution.ts"
+export { clientEnvironment, type ClientOptions, clientProperties, type PasswordMechanism } from "./environment.ts"
 export { KafkaFailure, KafkaUnavailable } from "./errors.ts"
 export {
   javaConsume,

@@ -2,7 +2,9 @@
 import { parseArgs } from "node:util"
 import { startKafka } from "./cluster.ts"
 import { defaultVersion } from "./distribution.ts"
+import { clientEnvironment } from "./environment.ts"
 import { KafkaFailure, KafkaUnavailable } from "./errors.ts"
+import { allListeners } from "./listeners.ts"
 
 const help = `Starts a real Kafka on this machine and keeps it until Ctrl-C. Its data goes with it.
 
@@ -12,6 +14,8 @@ const help = `Starts a real Kafka on this machine and keeps it until Ctrl-C. Its
   --brokers N            how many brokers (1)
   --partitions N         partitions of topics that do not say how many (1)
   --port PORT            port of the first broker, if it is free (9092)
+  --listeners A,B        how clients come in (plaintext); also ssl, mtls, sasl_plaintext, sasl_ssl
+  --acls                 everybody but the user admin needs ACLs (and who has no name: plaintext, ssl)
   --set NAME=VALUE       a further setting for server.properties, as often as you like
   --help                 this text
 
@@ -31,6 +35,8 @@ const readArguments = () => {
       brokers: { type: "string", default: "1" },
       partitions: { type: "string", default: "1" },
       port: { type: "string", default: "9092" },
+      listeners: { type: "string", default: "plaintext" },
+      acls: { type: "boolean", default: false },
       set: { type: "string", multiple: true, default: [] },
       help: { type: "boolean", default: false }
     }
@@ -41,6 +47,12 @@ const readArguments = () => {
     brokers: wholeNumber("brokers", values.brokers),
     partitions: wholeNumber("partitions", values.partitions),
     port: wholeNumber("port", values.port),
+    acls: values.acls,
+    listeners: values.listeners.split(",").map((name) => {
+      const found = allListeners.find((listener) => listener === name)
+      if (found === undefined) throw new TypeError(`--listeners takes ${allListeners.join(", ")}, not "${name}"`)
+      return found
+    }),
     properties: Object.fromEntries(values.set.map((setting) => {
       const at = setting.indexOf("=")
       if (at < 1) throw new TypeError(`--set takes NAME=VALUE, not "${setting}"`)
@@ -82,7 +94,12 @@ const main = async (): Promise<number> => {
     if (cluster === undefined) return 0
     say(`Kafka ${cluster.version} is ready after ${((Date.now() - begun) / 1000).toFixed(1)} s. Ctrl-C ends it.`)
     say(`  logs: ${cluster.brokers.map((broker) => broker.logFile).join(" ")}`)
-    process.stdout.write(`export KAFKA_BOOTSTRAP_SERVERS=${cluster.bootstrapServers}\n`)
+    for (const listener of cluster.listeners) {
+      if (cluster.listeners.length > 1) process.stdout.write(`# ${listener}\n`)
+      for (const [name, value] of Object.entries(clientEnvironment(cluster, { listener }))) {
+        process.stdout.write(`export ${name}=${value}\n`)
+      }
+    }
     await asked
     await cluster.close()
     say("Kafka has ended and its data is gone.")
