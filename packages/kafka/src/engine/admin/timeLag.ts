@@ -25,7 +25,8 @@ interface Bracket {
 }
 
 /** Narrow enough: to a second, or to a sixty-fourth of itself where that is more. */
-const settled = ({ above, upTo }: Bracket): boolean => upTo - above <= Math.max(1000, upTo / 64)
+const settled = ({ above, upTo }: Bracket): boolean =>
+  Number.isFinite(upTo) && upTo - above <= Math.max(1000, upTo / 64)
 
 /** Partitions that have the same question are asked about in one request. */
 const ask = <E>(
