@@ -1,11 +1,11 @@
 import type { TestProjectInlineConfiguration } from "vitest/config"
 
 /**
- * The packages whose tests are run. They import each other from source, so no test needs a build.
+ * Whose tests are run: the packages, and the examples. They import each other from source, so no test needs a build.
  *
  * `vitest.config.ts` takes the list from here.
  */
-const project = (name: string): TestProjectInlineConfiguration => {
+const project = (name: string, root = `packages/${name}`): TestProjectInlineConfiguration => {
   const conditions = ["@coffeebuddy/source", "module", "node", "development|production"]
   return {
     resolve: { conditions },
@@ -13,7 +13,7 @@ const project = (name: string): TestProjectInlineConfiguration => {
     // long enough for a property test or a broker's start on a busy machine: what takes longer than this hangs
     test: {
       name,
-      root: `packages/${name}`,
+      root,
       include: ["test/**/*.test.ts"],
       environment: "node",
       testTimeout: 30_000,
@@ -22,4 +22,4 @@ const project = (name: string): TestProjectInlineConfiguration => {
   }
 }
 
-export default [project("kafka"), project("kafka-metrics")]
+export default [project("kafka"), project("kafka-metrics"), project("examples", "examples")]

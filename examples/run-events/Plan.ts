@@ -76,8 +76,8 @@ const planRun = (runId: string, millis: number): Effect.Effect<PlannedRun> =>
         orders: HashMap.fromIterable(orders),
         completed: true
       }),
-      startsAfter: yield* Random.nextRange(0, millis / 2),
-      pause: millis / 2 / events.length
+      startsAfter: yield* Random.nextIntBetween(0, 1 + millis / 2),
+      pause: Math.floor(millis / 2 / events.length)
     }
   })
 

@@ -1,8 +1,8 @@
 /**
  * Where the progress is seen: redrawn in a terminal, line by line in a pipe.
  */
-import { Terminal } from "@effect/platform"
 import type { PlatformError } from "@effect/platform/Error"
+import * as Terminal from "@effect/platform/Terminal"
 import { Clock, Config, Console, Effect } from "effect"
 import { format } from "node:util"
 import { Style } from "./Style.ts"

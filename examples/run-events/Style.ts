@@ -1,7 +1,7 @@
 /**
  * Colours, where they are seen and wanted.
  */
-import { Terminal } from "@effect/platform"
+import * as Terminal from "@effect/platform/Terminal"
 import { Config, Context, Effect, Layer, Option } from "effect"
 import { styleText } from "node:util"
 

@@ -37,7 +37,7 @@ const projected = ({ plan, runs }: Findings): Check => {
       `projection: ${
         plan.runs.length - different.length
       } of ${plan.runs.length} runs are in the state that was planned` +
-      (different.length > 0 ? `, others are ${different.slice(0, 3).map(({ runId }) => runId).join(", ")}` : "")
+      (different.length > 0 ? `, not ${different.slice(0, 3).map(({ runId }) => runId).join(", ")}` : "")
   }
 }
 
