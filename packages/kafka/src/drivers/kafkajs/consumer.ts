@@ -80,6 +80,8 @@ export const open = (
           const position = positions.get(TopicPartition.key(tp))
           if (position !== undefined) lanes.open(tp, position)
         }
+        // a demand that came with the answer found no lanes yet
+        wake()
         return fetcher.lead
       })
 

@@ -1,0 +1,67 @@
+/** The suite's real brokers, through kafkajs. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { type Broker as KafkaJsBroker, type Cluster, Kafka, logLevel } from "kafkajs"
+import * as KafkaConfig from "../../src/KafkaConfig.ts"
+import * as KafkaJs from "../../src/KafkaJs.ts"
+import * as RealKafka from "../support/RealKafka.ts"
+import { Broker, type Driver, Outage } from "./Kafka.ts"
+
+/** kafkajs has it, and does not show it. */
+type Coordinator = KafkaJsBroker & {
+  readonly leaveGroup: (member: { readonly groupId: string; readonly memberId: string }) => Promise<unknown>
+}
+
+/** Says to a group's coordinator that a member leaves, in the member's name: it finds itself given up. */
+const evict = async (bootstrapServers: string, groupId: string, memberId: string): Promise<void> => {
+  const kafka = new Kafka({ brokers: bootstrapServers.split(","), logLevel: logLevel.NOTHING })
+  let cluster: Cluster | undefined
+  // kafkajs shows its connections to the assigners of a consumer; this one never joins
+  const consumer = kafka.consumer({
+    groupId: `${groupId}.evict`,
+    partitionAssigners: [(given) => {
+      cluster = given.cluster
+      throw new Error("this is all that was wanted")
+    }],
+    retry: { restartOnFailure: () => Promise.resolve(false) }
+  })
+  try {
+    await consumer.connect()
+    await consumer.run({ eachBatch: () => Promise.resolve() }).catch(() => undefined)
+    const coordinator = await cluster!.findGroupCoordinator({ groupId }) as Coordinator
+    await coordinator.leaveGroup({ groupId, memberId })
+  } finally {
+    await consumer.disconnect()
+  }
+}
+
+const client = (bootstrapServers: string) =>
+  KafkaJs.layer.pipe(Layer.provide(KafkaConfig.layer({
+    brokers: bootstrapServers,
+    connectionTimeout: "500 millis",
+    requestTimeout: "10 seconds"
+  })))
+
+const controls = (bootstrapServers: string) =>
+  Layer.succeed(Broker, {
+    evict: (groupId, memberId) => Effect.tryPromise(() => evict(bootstrapServers, groupId, memberId)),
+    // the broker's cleaner comes by every second
+    compact: () => Effect.void
+  })
+
+const cluster = (bootstrapServers: string) => Layer.merge(client(bootstrapServers), controls(bootstrapServers))
+
+export const driver = (bootstrapServers: string): Driver => ({
+  name: "KafkaJs",
+  cluster: cluster(bootstrapServers),
+  inMemory: undefined,
+  // nobody ever listens at port 1
+  unreachable: client("127.0.0.1:1")
+})
+
+/** A cluster that may go down. */
+export const failing = Layer.unwrapScoped(Effect.map(RealKafka.start(), (kafka) =>
+  Layer.merge(
+    cluster(kafka.bootstrapServers),
+    Layer.succeed(Outage, { begin: kafka.broker(1).kill, end: kafka.broker(1).start })
+  )))
