@@ -7,7 +7,7 @@ import { program } from "../run-events/program.ts"
 import * as Projection from "../run-events/projection.ts"
 import { SummaryWrong } from "../run-events/summary.ts"
 import { RUN_EVENTS_TOPIC } from "../run-events/topic.ts"
-import { fakeTerminal, services, withCapturedConsole } from "./support.ts"
+import { fakeTerminal, forgetful, services, withCapturedConsole } from "./support.ts"
 
 /** The program from start to end, in test time, with the same plan each time. */
 const morning = Effect.gen(function*() {
@@ -22,15 +22,6 @@ const on = (kafka: typeof Kafka.inMemory, terminal = fakeTerminal(false), projec
   services(options).pipe(Layer.provideMerge(Layer.mergeAll(kafka, projection, terminal.layer)))
 
 const text = (bytes: Uint8Array | null): string => Buffer.from(bytes ?? []).toString("utf8")
-
-/** A projection that is not told of one run's orders. */
-const forgetful = Layer.map(Projection.layer, (context) => {
-  const runs = Context.get(context, Projection.Runs)
-  return Context.add(context, Projection.Runs, {
-    ...runs,
-    apply: (event) => event.type === "ordered" && event.runId.endsWith("-1") ? Effect.void : runs.apply(event)
-  })
-})
 
 /** A Kafka that stores something else than what it is sent. */
 const tampering = (change: (value: Uint8Array | null) => Uint8Array | null) =>

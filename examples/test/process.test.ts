@@ -1,0 +1,97 @@
+/**
+ * The example as a process: what `npm start` shows, and its exit code.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+interface Ended {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a file of the example in a pipe. `onStdout` sees all that was printed so far. */
+const execute = (
+  file: string,
+  args: ReadonlyArray<string>,
+  options: {
+    readonly env?: Record<string, string>
+    readonly onStdout?: (stdout: string, kill: (signal: NodeJS.Signals) => void) => void
+  } = {}
+): Promise<Ended> =>
+  new Promise((resolve, reject) => {
+    const { KAFKA_BOOTSTRAP_SERVERS: _, ...env } = process.env
+    const child = spawn(
+      process.execPath,
+      ["--conditions=@coffeebuddy/source", "--import", "tsx", `examples/${file}`, ...args],
+      { cwd: root, env: { ...env, ...options.env }, stdio: ["ignore", "pipe", "pipe"] }
+    )
+    let stdout = ""
+    let stderr = ""
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text
+      options.onStdout?.(stdout, (signal) => child.kill(signal))
+    })
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text
+    })
+    child.once("error", reject)
+    child.once("close", (code) => resolve({ code, stdout, stderr }))
+  })
+
+const main = "run-events/main.ts"
+
+describe.concurrent("npm start", { timeout: 60_000 }, () => {
+  it("ends with 0 and a summary in which all is well", async () => {
+    const { code, stderr, stdout } = await execute(main, ["--runs", "3", "--seconds", "0"])
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 0)
+    assert.match(stdout, /\n3 runs and \d+ events in [\d.]+ s\n( {2}ok {2}.*\n){6}$/)
+    assert.notInclude(stdout, "\x1b")
+  })
+
+  it("ends with 1 when the summary is wrong", async () => {
+    const { code, stderr, stdout } = await execute("test/fixtures/forgetful.ts", ["--runs", "3", "--seconds", "0"])
+    assert.strictEqual(code, 1)
+    assert.match(stdout, / {2}WRONG {2}projection: 2 of 3 runs are in the state that was planned, not run-\w+-1\n/)
+    assert.match(stderr, /^The summary is wrong/)
+  })
+
+  it("stops cleanly on SIGTERM", async () => {
+    let killed = false
+    const { code, stderr, stdout } = await execute(main, ["--seconds", "3600"], {
+      onStdout: (_, kill) => {
+        if (!killed) kill("SIGTERM")
+        killed = true
+      }
+    })
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 0)
+    assert.match(stdout, /\nStopped after \d+ of \d+ events\. What was processed is committed\.\n$/)
+  })
+
+  it("says how it is used when it is used otherwise", async () => {
+    const { code, stderr, stdout } = await execute(main, ["--runs", "some"])
+    assert.strictEqual(code, 1)
+    assert.strictEqual(stdout, "")
+    assert.match(stderr, /^--runs: .*"some"/)
+    assert.include(stderr, "npm start -- [options]")
+  })
+
+  it("names the variable that is wrong", async () => {
+    const { code, stderr } = await execute(main, [], { env: { KAFKA_BOOTSTRAP_SERVERS: "kafka:port" } })
+    assert.strictEqual(code, 1)
+    assert.include(stderr, "KAFKA_BOOTSTRAP_SERVERS")
+    assert.notInclude(stderr, "    at ")
+  })
+
+  it("says in a sentence that the cluster can't be reached", async () => {
+    const { code, stderr } = await execute(main, [], { env: { KAFKA_BOOTSTRAP_SERVERS: "127.0.0.1:1" } })
+    assert.strictEqual(code, 1)
+    assert.include(stderr, "127.0.0.1:1")
+    assert.notInclude(stderr, "    at ")
+  })
+})
