@@ -6,6 +6,7 @@
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { prefixProblem } from "./engine/topicPrefix.ts"
 import * as topics from "./engine/topics.ts"
@@ -36,26 +37,26 @@ export interface Service {
 export class TopicRegistry extends Context.Tag("@coffeebuddy/kafka/TopicRegistry")<TopicRegistry, Service>() {}
 
 /**
- * A registry with a prefix, or without one.
+ * A registry with a prefix, or without one. An `Either` is an `Effect` too.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const make = (
   options?: { readonly prefix?: string | undefined }
-): Effect.Effect<Service, ConfigError.ConfigError> => {
+): Either.Either<Service, ConfigError.ConfigError> => {
   const prefix = options?.prefix
   if (prefix === undefined) {
-    return Effect.succeed({
+    return Either.right({
       prefix,
       resolve: (topicOrSlug) => slugOf(topicOrSlug),
       slug: (name) => name
     })
   }
   const problem = prefixProblem(prefix)
-  if (problem !== undefined) return Effect.fail(ConfigError.InvalidData(["topicPrefix"], problem))
+  if (problem !== undefined) return Either.left(ConfigError.InvalidData(["topicPrefix"], problem))
   const start = `${prefix}.`
-  return Effect.succeed({
+  return Either.right({
     prefix,
     resolve: (topicOrSlug) => start + slugOf(topicOrSlug),
     slug: (name) => name.startsWith(start) && name.length > start.length ? name.slice(start.length) : undefined
