@@ -11,6 +11,7 @@ import type { Assigner, Cluster, Consumer, GroupDescription, PartitionAssigner, 
 import type { ConsumerCallbacks, ConsumerSessionOptions, GroupMetadata } from "../../KafkaClient.ts"
 import { type ClientError, ConsumerError, type UnknownTopicError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
+import { balanced } from "../inmemory/Assignor.ts"
 import * as Connection from "./connection.ts"
 import * as Assignor from "./consumerAssignor.ts"
 import { isTransient, within } from "./consumerCluster.ts"
@@ -68,8 +69,6 @@ const missingLimit = 5
 /** Outages are waited out: giving up is decided elsewhere. */
 const patience = { retries: 1_000_000, initialRetryTime: 100, maxRetryTime: 1000, factor: 0.2, multiplier: 2 }
 
-const nothingOwned: Pick<Assignor.Member, "owned" | "generation"> = { owned: [], generation: -1 }
-
 type End =
   | { readonly _tag: "Fatal"; readonly error: FatalError }
   | { readonly _tag: "Again"; readonly missing: UnknownTopicError | undefined }
@@ -86,7 +85,7 @@ export class Group {
   private memberId = ""
   /** Who we are to the coordinator as the owner of the partitions that were handed out last. */
   private identity: GroupMetadata | undefined = undefined
-  private owned: Pick<Assignor.Member, "owned" | "generation"> = nothingOwned
+  private owned: Assignor.Owned = Assignor.nothingOwned
   private lost: Deferred.Deferred<void> = Deferred.unsafeMake(FiberId.none)
   private released: Deferred.Deferred<void> | undefined = undefined
 
@@ -171,7 +170,7 @@ export class Group {
           return Effect.suspend(() => {
             callbacks.halt(action.partitions)
             this.identity = undefined
-            this.owned = nothingOwned
+            this.owned = Assignor.nothingOwned
             this.lost = Deferred.unsafeMake(FiberId.none)
             return action.partitions.length === 0 ? Effect.void : callbacks.lose(action.partitions)
           })
@@ -374,7 +373,7 @@ const held = "records in hand are being settled"
 interface Door {
   readonly ask: (why: Gate.Doubt) => Gate.Verdict
   readonly mayJoin: () => boolean
-  readonly owned: () => Pick<Assignor.Member, "owned" | "generation">
+  readonly owned: () => Assignor.Owned
 }
 
 /**
@@ -450,7 +449,7 @@ class Member {
         switch (door.ask(why)) {
           case "go":
             this.joining = true
-            return { name: Assignor.name, metadata: Assignor.encodeMember({ topics, ...door.owned() }) }
+            return { name: Assignor.name, metadata: Assignor.encodeMember(topics, door.owned()) }
           case "later":
             this.quick = 1
             throw new Wait(held)
@@ -461,13 +460,13 @@ class Member {
       assign: async ({ members }) => {
         const decoded = members.map((member) => Assignor.decodeMember(member.memberId, member.memberMetadata))
         const topics = new Set(decoded.flatMap((member) => [...member.topics]))
-        const partitions = new Map<string, ReadonlyArray<number>>()
+        const counts = new Map<string, number>()
         for (const topic of topics) {
           const known = cluster.findTopicPartitionMetadata(topic)
           const metadata = known.length > 0 ? known : await partitionsOf(cluster, topic)
-          partitions.set(topic, metadata.map(({ partitionId }) => partitionId))
+          counts.set(topic, metadata.length)
         }
-        return Array.from(Assignor.assign(decoded, partitions), ([memberId, held]) => ({
+        return Array.from(balanced(decoded, (topic) => counts.get(topic) ?? 0), ([memberId, held]) => ({
           memberId,
           memberAssignment: Assignor.encodeAssignment(held)
         }))
