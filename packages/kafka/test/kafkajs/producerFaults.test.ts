@@ -1,7 +1,7 @@
 import { expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { apiKeys, batch, Faults, makeTopic, open, plainProducer, readLog, summary, values } from "./support.ts"
 import * as RealKafka from "../support/RealKafka.ts"
+import { apiKeys, batch, Faults, makeTopic, open, plainProducer, readLog, send, summary, values } from "./support.ts"
 
 /** What plain kafkajs acknowledges. */
 const acked = (send: Promise<unknown>): Promise<boolean> => send.then(() => true, () => false)
@@ -13,8 +13,8 @@ RealKafka.suite("producing through kafkajs while connections break", ({ bootstra
       const topic = yield* makeTopic(bootstrapServers)
       const session = yield* open(bootstrapServers, {}, faults)
       faults.arm({ kind: "lose", times: 1 })
-      expect(summary(yield* session.send([batch(topic, 0, "A")]))).toEqual(["stored@0"])
-      expect(summary(yield* session.send([batch(topic, 0, "B")]))).toEqual(["stored@1"])
+      expect(summary(yield* send(session, [batch(topic, 0, "A")]))).toEqual(["stored@0"])
+      expect(summary(yield* send(session, [batch(topic, 0, "B")]))).toEqual(["stored@1"])
       expect(faults.fired).toBe(1)
       expect(values(yield* readLog(bootstrapServers, topic))).toEqual(["A", "B"])
     }))
@@ -24,12 +24,11 @@ RealKafka.suite("producing through kafkajs while connections break", ({ bootstra
       const faults = new Faults()
       const topic = yield* makeTopic(bootstrapServers)
       const producer = yield* plainProducer(bootstrapServers, { idempotent: true }, faults)
-      const send = (value: string) => acked(producer.send({ topic, messages: [{ value, partition: 0 }] }))
-      yield* Effect.promise(() => send("warm"))
+      const sendPlain = (value: string) => acked(producer.send({ topic, messages: [{ value, partition: 0 }] }))
+      yield* Effect.promise(() => sendPlain("warm"))
       faults.arm({ kind: "lose", times: 1 })
-      const acks = yield* Effect.promise(() => Promise.all([send("A"), send("B")]))
+      const acks = yield* Effect.promise(() => Promise.all([sendPlain("A"), sendPlain("B")]))
       const log = values(yield* readLog(bootstrapServers, topic))
-      console.log(acks, log)
       expect(acks).toEqual([true, true])
       expect(log).not.toEqual(["warm", "A", "B"])
     }))
@@ -40,7 +39,7 @@ RealKafka.suite("producing through kafkajs while connections break", ({ bootstra
       const topic = yield* makeTopic(bootstrapServers)
       const session = yield* open(bootstrapServers, {}, faults)
       faults.arm({ kind: "cut", times: 2 })
-      expect(summary(yield* session.send([batch(topic, 0, "A")]))).toEqual(["stored@0"])
+      expect(summary(yield* send(session, [batch(topic, 0, "A")]))).toEqual(["stored@0"])
       expect(faults.fired).toBe(2)
       expect(values(yield* readLog(bootstrapServers, topic))).toEqual(["A"])
     }))
@@ -51,9 +50,9 @@ RealKafka.suite("producing through kafkajs while connections break", ({ bootstra
       const topic = yield* makeTopic(bootstrapServers)
       const session = yield* open(bootstrapServers, { deliveryTimeout: 1000, requestTimeout: 500 }, faults)
       faults.arm({ kind: "lose", times: 1000 })
-      expect(summary(yield* session.send([batch(topic, 0, "A")]))).toEqual(["unknown: ProducerError"])
+      expect(summary(yield* send(session, [batch(topic, 0, "A")]))).toEqual(["unknown: ProducerError"])
       faults.disarm()
-      expect(summary(yield* session.send([batch(topic, 0, "B")]))).toEqual(["stored@1"])
+      expect(summary(yield* send(session, [batch(topic, 0, "B")]))).toEqual(["stored@1"])
       expect(values(yield* readLog(bootstrapServers, topic))).toEqual(["A", "B"])
     }))
 
@@ -65,12 +64,12 @@ RealKafka.suite("producing through kafkajs while connections break", ({ bootstra
         idempotent: true,
         retry: { retries: 1, initialRetryTime: 50 }
       }, faults)
-      const send = (value: string) => acked(producer.send({ topic, messages: [{ value, partition: 0 }] }))
-      yield* Effect.promise(() => send("warm"))
+      const sendPlain = (value: string) => acked(producer.send({ topic, messages: [{ value, partition: 0 }] }))
+      yield* Effect.promise(() => sendPlain("warm"))
       faults.arm({ kind: "lose", times: 2 })
-      const first = yield* Effect.promise(() => send("A"))
+      const first = yield* Effect.promise(() => sendPlain("A"))
       faults.disarm()
-      const second = yield* Effect.promise(() => send("B"))
+      const second = yield* Effect.promise(() => sendPlain("B"))
       expect([first, second]).toEqual([false, true])
       expect(values(yield* readLog(bootstrapServers, topic))).toEqual(["warm", "A"])
     }))
@@ -82,7 +81,7 @@ RealKafka.suite("producing through kafkajs while connections break", ({ bootstra
       const session = yield* open(bootstrapServers, {}, faults)
       const batches = Array.from({ length: 6 }, (_, p) => batch(topic, p, `${p}-1`, `${p}-2`, `${p}-3`))
       faults.arm({ kind: "lose", times: 3 })
-      expect(summary(yield* session.send(batches))).toEqual(batches.map(() => "stored@0"))
+      expect(summary(yield* send(session, batches))).toEqual(batches.map(() => "stored@0"))
       const log = yield* readLog(bootstrapServers, topic)
       expect(log.map((one) => `${one.partition} ${one.value}`)).toEqual(
         batches.flatMap((_, p) => [`${p} ${p}-1`, `${p} ${p}-2`, `${p} ${p}-3`])
@@ -95,7 +94,7 @@ RealKafka.suite("producing through kafkajs while connections break", ({ bootstra
       const topic = yield* makeTopic(bootstrapServers)
       const session = yield* open(bootstrapServers, { idempotent: false }, faults)
       faults.arm({ kind: "lose", times: 1000 })
-      expect(summary(yield* session.send([batch(topic, 0, "A")]))).toEqual(["unknown: KafkaConnectionError"])
+      expect(summary(yield* send(session, [batch(topic, 0, "A")]))).toEqual(["unknown: KafkaConnectionError"])
       expect(faults.requests(apiKeys.produce)).toBe(1)
     }))
 })

@@ -25,7 +25,7 @@ export interface Fault {
   /**
    * - `"cut"`: the connection breaks before the request is sent.
    * - `"lose"`: the broker does what it is asked, and the connection breaks before its answer is read.
-   * - `"hold"`: the answer is read when `release` is called.
+   * - `"hold"`: the request is sent when `release` is called, and others before it.
    */
   readonly kind: "cut" | "lose" | "hold"
   readonly times: number
@@ -40,7 +40,7 @@ export class Faults {
   private held: Array<() => void> = []
   /** How often the fault fired. */
   fired = 0
-  /** How many requests of each kind were sent, those that were cut left out. */
+  /** How many requests of each kind were sent, those that were cut or held left out. */
   readonly sent = new Map<number, number>()
   readonly open = new Set<Net.Socket>()
 
@@ -63,7 +63,7 @@ export class Faults {
     socket.once("close", () => this.open.delete(socket))
     const write = socket.write.bind(socket) as (chunk: unknown, ...rest: Array<unknown>) => boolean
     const emit = socket.emit.bind(socket) as (event: string | symbol, ...args: Array<unknown>) => boolean
-    let awaited: Fault["kind"] | undefined
+    let losing = false
     socket.write = (chunk: unknown, ...rest: Array<unknown>): boolean => {
       const apiKey = Buffer.isBuffer(chunk) && chunk.length > 6 ? chunk.readInt16BE(4) : -1
       const armed = this.armed.find(({ fault, left }) =>
@@ -76,17 +76,19 @@ export class Faults {
           setImmediate(() => socket.destroy(new Error("cut by the test")))
           return true
         }
-        awaited = armed.fault.kind
+        losing = armed.fault.kind === "lose"
+        if (armed.fault.kind === "hold") {
+          this.held.push(() => write(chunk, ...rest))
+          return true
+        }
       }
       this.sent.set(apiKey, this.requests(apiKey) + 1)
       return write(chunk, ...rest)
     }
     socket.emit = (event: string | symbol, ...args: Array<unknown>): boolean => {
-      if (event !== "data" || awaited === undefined) return emit(event, ...args)
-      const kind = awaited
-      awaited = undefined
-      if (kind === "hold") this.held.push(() => emit(event, ...args))
-      else socket.destroy(new Error("cut by the test"))
+      if (event !== "data" || !losing) return emit(event, ...args)
+      losing = false
+      socket.destroy(new Error("cut by the test"))
       return true
     }
     return socket
@@ -112,7 +114,9 @@ export const environment = (
   options?: Partial<KafkaConfig.Options>
 ): Effect.Effect<Connection.Environment> =>
   Connection.environment(faults?.intercept).pipe(
-    Effect.provide(KafkaConfig.layer({ connectionTimeout: "5 seconds", requestTimeout: "10 seconds", ...options, brokers })),
+    Effect.provide(
+      KafkaConfig.layer({ connectionTimeout: "5 seconds", requestTimeout: "10 seconds", ...options, brokers })
+    ),
     Effect.orDie
   )
 
@@ -137,11 +141,34 @@ export const record = (
   ...more
 })
 
-export const batch = (topic: string, partition: number, ...values: ReadonlyArray<string>): KafkaClient.ProducerBatch => ({
+export const batch = (
+  topic: string,
+  partition: number,
+  ...values: ReadonlyArray<string>
+): KafkaClient.ProducerBatch => ({
   topic,
   partition,
   records: values.map((value) => record(value))
 })
+
+/** Sends, and what is to be sent again, again: as the engine does. */
+export const send = (
+  session: KafkaClient.ProducerSession,
+  batches: ReadonlyArray<KafkaClient.ProducerBatch>
+): Effect.Effect<ReadonlyArray<KafkaClient.BatchResult>> =>
+  Effect.gen(function*() {
+    const results = [...yield* session.send(batches)]
+    for (let round = 0; round < 50; round++) {
+      const left = results.flatMap((one, i) => one._tag === "Failed" && one.outcome === "retry" ? [i] : [])
+      if (left.length === 0) break
+      yield* Effect.sleep(100)
+      const again = yield* session.send(left.map((i) => batches[i]!))
+      left.forEach((i, j) => {
+        results[i] = again[j]!
+      })
+    }
+    return results
+  })
 
 /** What became of each, as short as it can be said. */
 export const summary = (results: ReadonlyArray<KafkaClient.BatchResult>): ReadonlyArray<string> =>

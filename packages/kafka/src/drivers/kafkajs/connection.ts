@@ -245,7 +245,7 @@ export const make = (self: Environment, options: Options = {}): Connection => {
 /** What kafkajs's producer, consumer and admin have in common. */
 export interface Client {
   readonly connect: () => Promise<void>
-  readonly disconnect: () => Promise<void>
+  readonly disconnect: () => Promise<unknown>
 }
 
 /** How long a client may take to say goodbye before its sockets are destroyed. */

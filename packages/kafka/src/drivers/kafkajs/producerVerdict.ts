@@ -1,93 +1,80 @@
 /**
- * What a failed attempt to produce means. Pure: the rules that keep a record from being lost or stored twice are here.
+ * What a failed attempt to produce means for a batch. Pure: the rules that keep a record from being lost or stored
+ * twice are here.
  */
 import { meaning, protocolCode } from "./errors.ts"
 
 /**
- * How an attempt failed. An attempt is one produce request to one broker at most, without any retry of kafkajs's own.
- */
-export interface Failure {
-  readonly error: unknown
-  /** Whether kafkajs came as far as encoding the request: if not, nothing was sent. */
-  readonly encoded: boolean
-}
-
-/**
- * - `"again"`: it may pass. `perhapsStored` says whether this attempt may have stored records.
- * - `"lost"`: perhaps stored, and trying again would not help.
- * - `"metadata"`: kafkajs could not find out about its topics; nothing was sent.
+ * - `"again"`: it may pass. `perhapsStored` says whether this attempt may have stored the batch, `stale` whether another
+ *   broker may be the one to ask, `soon` that it will be over in a moment.
  * - `"stored"`: the broker has these very records already.
- * - `"refused"`: not stored, and would not be next time.
- * - `"estranged"`: the broker and kafkajs disagree about the producer's sequence: it takes a fresh one. These records
- *   were not stored by this attempt.
- * - `"fenced"`: a newer producer has the transactional id.
+ * - `"refused"`: not stored by this attempt, and would not be next time. `answered` says that the broker, which
+ *   recognises what it has, refused the very batch.
+ * - `"lost"`: perhaps stored, and the next time would end in the same way.
+ * - `"estranged"`: the broker and we disagree about the sequence: it takes a fresh producer id. Not stored by this
+ *   attempt.
+ * - `"fenced"`: a newer producer has the transactional id. Not stored.
  */
 export type Verdict =
-  | { readonly _tag: "again"; readonly perhapsStored: boolean; readonly soon: boolean }
-  | { readonly _tag: "lost" }
-  | { readonly _tag: "metadata" }
+  | { readonly _tag: "again"; readonly perhapsStored: boolean; readonly stale: boolean; readonly soon: boolean }
   | { readonly _tag: "stored" }
-  | { readonly _tag: "refused"; readonly tooLarge: boolean }
+  | { readonly _tag: "refused"; readonly answered: boolean; readonly tooLarge: boolean }
+  | { readonly _tag: "lost" }
   | { readonly _tag: "estranged" }
   | { readonly _tag: "fenced" }
 
+const refused: Verdict = { _tag: "refused", answered: false, tooLarge: false }
+
+const again = (
+  options: { readonly perhapsStored?: boolean; readonly stale?: boolean; readonly soon?: boolean }
+): Verdict => ({
+  _tag: "again",
+  perhapsStored: options.perhapsStored ?? false,
+  stale: options.stale ?? false,
+  soon: options.soon ?? false
+})
+
 /**
- * Codes that may come from the look at the metadata with which kafkajs follows a failed request, in place of what the
- * request itself failed with.
+ * - `"unsent"`: what comes before the produce request failed: a connection, metadata, adding to the transaction.
+ * - `"sent"`: the produce request failed, or the broker's answer for this partition is an error.
  */
-const metadataCodes: ReadonlySet<string> = new Set([
-  "UNKNOWN_TOPIC_OR_PARTITION",
-  "LEADER_NOT_AVAILABLE",
-  "REPLICA_NOT_AVAILABLE",
-  "LISTENER_NOT_FOUND",
-  "BROKER_NOT_AVAILABLE",
-  "TOPIC_AUTHORIZATION_FAILED",
-  "CLUSTER_AUTHORIZATION_FAILED",
-  "INVALID_TOPIC_EXCEPTION",
-  "SASL_AUTHENTICATION_FAILED",
-  "ILLEGAL_SASL_STATE",
-  "UNSUPPORTED_SASL_MECHANISM",
-  "UNSUPPORTED_VERSION",
-  "UNKNOWN"
-])
+export type Stage = "unsent" | "sent"
 
-const again = (perhapsStored: boolean, soon = false): Verdict => ({ _tag: "again", perhapsStored, soon })
-const refused = (tooLarge = false): Verdict => ({ _tag: "refused", tooLarge })
-
-const lost: Verdict = { _tag: "lost" }
-
-/** If not, something broke that breaks again: neither the broker nor the network said no. */
-const isKnown = (error: unknown): boolean => {
+export const judge = (error: unknown, stage: Stage, transactional: boolean): Verdict => {
+  const answered = protocolCode(error)
+  if (answered !== undefined) return judgeAnswer(answered.code, answered.retriable, stage, transactional)
   const found = meaning(error)
-  return found._tag !== "Protocol" || found.code !== "CLIENT_ERROR"
+  switch (found._tag) {
+    // said before anything else is sent on a connection
+    case "Authentication":
+    case "Authorization":
+      return refused
+    case "Ours":
+      return judgeUnanswered(
+        found.error._tag === "KafkaConnectionError" || found.error._tag === "KafkaTimeoutError",
+        stage
+      )
+    case "Protocol":
+      return judgeUnanswered(found.retriable, stage)
+    default:
+      return again({ perhapsStored: stage === "sent", stale: true })
+  }
 }
 
-/** kafkajs rejects with the broker's error itself when it does not even look at the metadata after it. */
-const isBare = (error: unknown): boolean => error instanceof Error && error.name === "KafkaJSProtocolError"
+const judgeUnanswered = (passing: boolean, stage: Stage): Verdict =>
+  passing
+    ? again({ perhapsStored: stage === "sent", stale: true })
+    : stage === "sent"
+    ? { _tag: "lost" }
+    : refused
 
-/**
- * The code with which the broker answered the produce request itself, if it surely did.
- */
-export const answer = ({ encoded, error }: Failure): string | undefined => {
-  const code = protocolCode(error)?.code
-  return encoded && code !== undefined && (isBare(error) || !metadataCodes.has(code)) ? code : undefined
-}
-
-export const judge = (failure: Failure, transactional: boolean): Verdict => {
-  const answered = answer(failure)
-  if (answered !== undefined) return judgeAnswer(answered, transactional)
-  if (failure.encoded) return isKnown(failure.error) ? again(true) : lost
-  return judgeUnsent(failure.error, transactional)
-}
-
-/** The broker answered the produce request. */
-const judgeAnswer = (code: string, transactional: boolean): Verdict => {
+const judgeAnswer = (code: string, retriable: boolean, stage: Stage, transactional: boolean): Verdict => {
   switch (code) {
     case "DUPLICATE_SEQUENCE_NUMBER":
       return { _tag: "stored" }
     case "MESSAGE_TOO_LARGE":
     case "RECORD_LIST_TOO_LARGE":
-      return refused(true)
+      return { _tag: "refused", answered: stage === "sent", tooLarge: true }
     case "NOT_LEADER_OR_FOLLOWER":
     case "LEADER_NOT_AVAILABLE":
     case "FENCED_LEADER_EPOCH":
@@ -95,68 +82,24 @@ const judgeAnswer = (code: string, transactional: boolean): Verdict => {
     case "UNKNOWN_TOPIC_OR_PARTITION":
     case "REPLICA_NOT_AVAILABLE":
     case "BROKER_NOT_AVAILABLE":
-    case "NOT_ENOUGH_REPLICAS":
-    case "CORRUPT_MESSAGE":
-    case "COORDINATOR_LOAD_IN_PROGRESS":
-    case "COORDINATOR_NOT_AVAILABLE":
-    case "NOT_COORDINATOR":
-    case "THROTTLING_QUOTA_EXCEEDED":
-      return again(false)
+      return again({ stale: true })
     case "CONCURRENT_TRANSACTIONS":
-      return again(false, true)
+      return again({ soon: true })
     case "OUT_OF_ORDER_SEQUENCE_NUMBER":
     case "UNKNOWN_PRODUCER_ID":
       return { _tag: "estranged" }
     case "INVALID_PRODUCER_ID_MAPPING":
     case "INVALID_PRODUCER_EPOCH":
     case "PRODUCER_FENCED":
-      return transactional ? { _tag: "fenced" } : { _tag: "estranged" }
+      return { _tag: transactional ? "fenced" : "estranged" }
+    // appended, and then something did not follow in time
     case "NOT_ENOUGH_REPLICAS_AFTER_APPEND":
     case "REQUEST_TIMED_OUT":
     case "NETWORK_EXCEPTION":
     case "KAFKA_STORAGE_ERROR":
     case "UNKNOWN":
-      return again(true)
+      return again({ perhapsStored: stage === "sent", stale: true })
     default:
-      return refused()
-  }
-}
-
-/** Something before the produce request failed. */
-const judgeUnsent = (error: unknown, transactional: boolean): Verdict => {
-  const code = protocolCode(error)?.code
-  switch (code) {
-    case "UNKNOWN_TOPIC_OR_PARTITION":
-    case "LEADER_NOT_AVAILABLE":
-    case "REPLICA_NOT_AVAILABLE":
-    case "TOPIC_AUTHORIZATION_FAILED":
-    case "INVALID_TOPIC_EXCEPTION":
-      return { _tag: "metadata" }
-    case "CONCURRENT_TRANSACTIONS":
-      return again(false, true)
-    case "INVALID_PRODUCER_ID_MAPPING":
-    case "INVALID_PRODUCER_EPOCH":
-    case "PRODUCER_FENCED":
-      return transactional ? { _tag: "fenced" } : { _tag: "estranged" }
-    case undefined:
-      break
-    default:
-      return protocolCode(error)?.retriable === true ? again(false) : refused()
-  }
-  const found = meaning(error)
-  switch (found._tag) {
-    case "Authentication":
-    case "Authorization":
-      return refused()
-    case "UnknownTopic":
-      return { _tag: "metadata" }
-    case "Protocol":
-      return found.retriable ? again(false) : refused()
-    case "Ours":
-      return found.error._tag === "KafkaConnectionError" || found.error._tag === "KafkaTimeoutError"
-        ? again(false)
-        : refused()
-    default:
-      return again(false)
+      return retriable ? again({}) : { _tag: "refused", answered: stage === "sent", tooLarge: false }
   }
 }

@@ -1,0 +1,54 @@
+/**
+ * Records as kafkajs encodes them.
+ */
+import type { Message } from "kafkajs"
+import type { RawProducerRecord } from "../../KafkaClient.ts"
+import type { RecordHeaders } from "../../RecordHeaders.ts"
+
+const asBuffer = (bytes: Uint8Array): Buffer =>
+  Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+/**
+ * A header without a value. kafkajs measures the value before it looks whether there is one, and fails on `null`; an
+ * empty one takes the same room, so that is what it is given to measure.
+ */
+class NullHeader {
+  readonly key: string
+  #measured = false
+  constructor(key: string) {
+    this.key = key
+  }
+  get value(): "" | null {
+    if (this.#measured) return null
+    this.#measured = true
+    return ""
+  }
+}
+
+/**
+ * Headers as kafkajs takes them, an object of values or arrays of values, would lose the order of names. It makes pairs
+ * of such an array with the array's own `map`, so this one answers with the pairs it has.
+ */
+class HeaderList extends Array<Buffer> {
+  #headers: RecordHeaders = []
+  static holding(headers: RecordHeaders): HeaderList {
+    const out = new HeaderList()
+    out.#headers = headers
+    return out
+  }
+  override map<U>(): Array<U> {
+    // what kafkajs makes of each value, which its types do not say
+    return this.#headers.map(([key, value]) =>
+      value === null ? new NullHeader(key) : { key, value: asBuffer(value) }
+    ) as Array<unknown> as Array<U>
+  }
+}
+
+const noHeaders = {}
+
+export const message = ({ headers, key, timestamp, value }: RawProducerRecord): Message => ({
+  key: key === null ? null : asBuffer(key),
+  value: value === null ? null : asBuffer(value),
+  headers: headers.length === 0 ? noHeaders : { all: HeaderList.holding(headers) },
+  timestamp: String(timestamp)
+})
