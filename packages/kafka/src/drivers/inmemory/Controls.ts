@@ -51,7 +51,18 @@ export const make = (
     Effect.sync(() => cluster[change](resource, name))
 
   return {
-    log: (tp) => Effect.sync(() => partition(tp)?.all() ?? []),
+    log: (tp) =>
+      Effect.sync(() =>
+        (partition(tp)?.all() ?? []).map(({ batch, headers, key, offset, timestamp, value }) => ({
+          offset,
+          timestamp,
+          key,
+          value,
+          headers,
+          kind: batch.kind,
+          aborted: batch.aborted
+        }))
+      ),
     committed: (groupId) =>
       Effect.sync(() =>
         [...cluster.groups.get(groupId)?.offsets.values() ?? []].map(({ metadata, offset, partition, topic }) => ({

@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import type { ConsumerSessionOptions, Demand, Fetched } from "../../KafkaClient.ts"
 import type { Key, TopicPartition } from "../../TopicPartition.ts"
 import { key } from "../../TopicPartition.ts"
+import { Alarm } from "./Alarm.ts"
 import type { Cluster } from "./Cluster.ts"
 import type { Partitions } from "./Group.ts"
 import { backoff, type Lifeline } from "./Lifeline.ts"
@@ -24,6 +25,10 @@ interface Held {
   leaving: boolean
   /** A request for it is on the wire. */
   inFlight: boolean
+  /** How often it could not be fetched, one time after the other. */
+  failures: number
+  /** Not fetched again before. */
+  retryAt: number
 }
 
 /** What a fetch asks for one partition. */
@@ -58,6 +63,7 @@ export class Fetcher {
   private readonly partitions = new Map<Key, Held>()
   /** Something happened that a waiting `poll` must look at. */
   private readonly news = new Signal()
+  private readonly alarm: Alarm
   private woken = false
   /** Who is served first. */
   private turn = 0
@@ -80,6 +86,7 @@ export class Fetcher {
     this.lifeline = lifeline
     this.options = options
     this.scope = scope
+    this.alarm = new Alarm(this.news, scope)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -96,7 +103,14 @@ export class Fetcher {
 
   add(partitions: Partitions): void {
     for (const topicPartition of partitions) {
-      this.partitions.set(key(topicPartition), { topicPartition, position: undefined, leaving: false, inFlight: false })
+      this.partitions.set(key(topicPartition), {
+        topicPartition,
+        position: undefined,
+        leaving: false,
+        inFlight: false,
+        failures: 0,
+        retryAt: 0
+      })
     }
   }
 
@@ -133,13 +147,14 @@ export class Fetcher {
   // -------------------------------------------------------------------------------------------------------------------
 
   /** What can be fetched, by leader, and in each whoever waited longest first. */
-  private wanted(demand: ReadonlyMap<Key, Demand>): ReadonlyMap<number | undefined, ReadonlyArray<Want>> {
+  private wanted(demand: ReadonlyMap<Key, Demand>, now: number): ReadonlyMap<number | undefined, ReadonlyArray<Want>> {
     const byLeader = new Map<number | undefined, Array<Want>>()
     const keys = [...demand.keys()]
     for (let i = 0; i < keys.length; i++) {
       const k = keys[(this.turn + i) % keys.length]!
       const held = this.partitions.get(k)
-      if (held === undefined || held.position === undefined || held.leaving || held.inFlight) continue
+      if (held === undefined || held.position === undefined || held.leaving) continue
+      if (held.inFlight || held.retryAt > now) continue
       const leader = this.cluster.leaderOf(held.topicPartition)
       const wants = byLeader.get(leader) ?? []
       byLeader.set(leader, wants)
@@ -168,9 +183,9 @@ export class Fetcher {
     return Either.right(answers)
   }
 
-  private fetchNow(demand: ReadonlyMap<Key, Demand>): ReadonlyArray<Answer> {
+  private fetchNow(demand: ReadonlyMap<Key, Demand>, now: number): Array<Answer> {
     const answers: Array<Answer> = []
-    for (const [leader, wants] of this.wanted(demand)) {
+    for (const [leader, wants] of this.wanted(demand, now)) {
       const answer = this.network.now(this.link, () => leader, "fetch", () => this.read(wants))
       answers.push(...Either.getOrElse(answer, (failure) => failAll(wants, failure)))
     }
@@ -178,9 +193,9 @@ export class Fetcher {
   }
 
   /** Requests that take their time: they land when they land. */
-  private send(demand: ReadonlyMap<Key, Demand>): Effect.Effect<void> {
+  private send(demand: ReadonlyMap<Key, Demand>, now: number): Effect.Effect<void> {
     return Effect.suspend(() =>
-      Effect.forEach(this.wanted(demand), ([leader, wants]) => {
+      Effect.forEach(this.wanted(demand, now), ([leader, wants]) => {
         for (const { held } of wants) held.inFlight = true
         return this.network.call(this.link, () => leader, "fetch", () => this.read(wants)).pipe(
           Effect.catchAll((failure) => Effect.succeed(failAll(wants, failure))),
@@ -218,48 +233,69 @@ export class Fetcher {
     return { _tag: "Failed", topicPartition, error }
   }
 
-  /** What has arrived for those in demand; the rest may come to be demanded again. */
-  private takeLanded(demand: ReadonlyMap<Key, Demand>): ReadonlyArray<Answer> {
+  /** What has landed for those in demand; the rest may come to be demanded again. */
+  private takeLanded(demand: ReadonlyMap<Key, Demand>): Array<Answer> {
     if (this.landed.length === 0) return []
     const taken: Array<Answer> = []
     const left: Array<Answer> = []
     for (const answer of this.landed) {
-      if (demand.has(key(answer.held.topicPartition))) taken.push(answer)
-      else left.push(answer)
+      const k = key(answer.held.topicPartition)
+      if (demand.has(k)) taken.push(answer)
+      else if (this.partitions.get(k) === answer.held) left.push(answer)
     }
     this.landed = left
     return taken
   }
 
-  /** Whether the broker would hold this back until there is more. */
-  private isTooLittle(answers: ReadonlyArray<Answer>, now: number): boolean {
-    const { fetchMaxWait, fetchMinBytes } = this.options
-    let bytes = 0
-    for (const { answer } of answers) {
-      if (Either.isLeft(answer)) return false
-      bytes += answer.right.bytes
+  /** Remembers who can not be fetched at the moment, and tells the lifeline. */
+  private note(answers: ReadonlyArray<Answer>, now: number): void {
+    let heard = false
+    let silence: Failure | undefined
+    for (const { answer, held } of answers) {
+      if (Either.isRight(answer)) {
+        held.failures = 0
+        heard = true
+      } else {
+        held.retryAt = now + backoff(held.failures++)
+        if (answer.left._tag === "Disconnected") silence = answer.left
+        else heard = true
+      }
     }
-    if (bytes === 0 || bytes >= fetchMinBytes) {
-      this.heldBackSince = undefined
-      return false
-    }
-    this.heldBackSince ??= now
-    if (now - this.heldBackSince < fetchMaxWait) return true
-    this.heldBackSince = undefined
-    return false
+    if (heard) this.lifeline.heard(now, undefined)
+    else if (silence !== undefined) this.lifeline.heard(now, silence)
   }
 
-  /** Until something arrives in what is demanded, or anything else happens. */
-  private arrival(demand: ReadonlyMap<Key, Demand>): Effect.Effect<void> {
+  /** Until when the broker holds this back because it is too little; `undefined` if it does not. */
+  private heldBackUntil(answers: ReadonlyArray<Answer>, now: number): number | undefined {
+    const { fetchMaxWait, fetchMinBytes } = this.options
+    let bytes = 0
+    let complete = false
+    for (const { answer } of answers) {
+      if (Either.isRight(answer)) bytes += answer.right.bytes
+      else complete = true
+    }
+    if (!complete && bytes > 0 && bytes < fetchMinBytes) {
+      this.heldBackSince ??= now
+      if (now < this.heldBackSince + fetchMaxWait) return this.heldBackSince + fetchMaxWait
+    }
+    this.heldBackSince = undefined
+    return undefined
+  }
+
+  /** Until something arrives in what is demanded, or anything else happens. `peek`: what is there already counts. */
+  private arrival(demand: ReadonlyMap<Key, Demand>, peek: boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
       const listener = () => this.news.raise()
       const stops = [this.cluster.listen(listener)]
       for (const k of demand.keys()) {
         const held = this.partitions.get(k)
-        if (held?.position === undefined) continue
+        if (held?.position === undefined || held.leaving || held.inFlight || held.failures > 0) continue
         const { partition, topic } = held.topicPartition
         const log = this.cluster.topics.get(topic)?.partitions[partition]
-        if (log !== undefined) stops.push(log.listen(listener))
+        if (log === undefined) continue
+        stops.push(log.listen(listener))
+        // it may have come since we looked
+        if (peek && log.visibleEnd(this.options.isolationLevel) > held.position) listener()
       }
       return Effect.ensuring(
         this.news.wait,
@@ -270,6 +306,16 @@ export class Fetcher {
     })
   }
 
+  /** When those that failed may be fetched again. */
+  private nextRetry(demand: ReadonlyMap<Key, Demand>, now: number): number {
+    let next = Number.POSITIVE_INFINITY
+    for (const k of demand.keys()) {
+      const held = this.partitions.get(k)
+      if (held?.position !== undefined && held.retryAt > now) next = Math.min(next, held.retryAt)
+    }
+    return next
+  }
+
   /** Ends early, with nothing, when `isDead` says so. */
   poll(
     demand: ReadonlyMap<Key, Demand>,
@@ -277,50 +323,31 @@ export class Fetcher {
     isDead: () => boolean
   ): Effect.Effect<ReadonlyArray<Fetched>> {
     return Effect.gen(this, function*() {
-      const start = yield* Clock.currentTimeMillis
-      for (let attempt = 0, now = start;; now = yield* Clock.currentTimeMillis) {
+      let now = yield* Clock.currentTimeMillis
+      for (const end = now + maxWait;; now = yield* Clock.currentTimeMillis) {
         if (isDead()) return []
         this.news.take()
         const instant = this.network.isInstant(this.link, "fetch")
-        if (!instant) yield* this.send(demand)
+        if (!instant) yield* this.send(demand, now)
         const landed = this.takeLanded(demand)
-        const answers = instant ? [...landed, ...this.fetchNow(demand)] : landed
-        const failed = this.note(answers, now)
+        const answers = instant ? landed.concat(this.fetchNow(demand, now)) : landed
+        this.note(answers, now)
+        const heldBack = instant ? this.heldBackUntil(answers, now) : undefined
         const fetched: Array<Fetched> = []
-        let wait = maxWait - (now - start)
-        if (instant && this.isTooLittle(answers, now)) {
-          wait = Math.min(wait, this.options.fetchMaxWait - (now - this.heldBackSince!))
-        } else {
+        if (heldBack === undefined) {
           for (const answer of answers) {
             const one = this.accept(answer)
             if (one !== undefined) fetched.push(one)
           }
         }
-        if (fetched.length > 0 || this.woken || wait <= 0) {
+        if (fetched.length > 0 || this.woken || now >= end) {
           this.woken = false
           this.turn++
           return fetched
         }
-        yield* Effect.timeoutOption(this.arrival(demand), failed ? Math.min(backoff(attempt++), wait) : wait)
+        yield* this.alarm.set(Math.min(end, heldBack ?? end, this.nextRetry(demand, now)), now)
+        yield* this.arrival(demand, heldBack === undefined)
       }
     })
-  }
-
-  /** Tells the lifeline of the answers. Whether there were some that may be better next time. */
-  private note(answers: ReadonlyArray<Answer>, now: number): boolean {
-    let failed = false
-    let heard = false
-    let silence: Failure | undefined
-    for (const { answer } of answers) {
-      if (Either.isRight(answer)) heard = true
-      else {
-        if (answer.left._tag === "Disconnected") silence = answer.left
-        else heard = true
-        failed = true
-      }
-    }
-    if (heard) this.lifeline.heard(now, undefined)
-    else if (silence !== undefined) this.lifeline.heard(now, silence)
-    return failed
   }
 }

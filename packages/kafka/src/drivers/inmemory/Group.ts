@@ -109,7 +109,10 @@ export class Group {
   private readonly instances = new Map<string, string>()
   /** Ids given out whose owners have not joined yet. */
   private readonly reserved = new Set<string>()
-  private initialDelay = false
+  /** How much longer an empty group may wait for more members; `undefined` when it does not. */
+  private initialDelay: number | undefined
+  /** Whether somebody new came since it began to wait. */
+  private newcomers = false
   private persisted: Persisted = { generation: 0, protocol: undefined, leader: undefined, members: [] }
 
   readonly offsets = new Map<Key, CommittedOffset>()
@@ -205,6 +208,7 @@ export class Group {
     this.members.set(memberId, member)
     if (request.instanceId !== undefined) this.instances.set(request.instanceId, memberId)
     this.protocol ??= request.protocol
+    this.newcomers = true
     this.awaitJoin(member, reply)
     this.rebalance()
   }
@@ -263,17 +267,25 @@ export class Group {
     }
     if (before !== "PreparingRebalance") {
       this.timers.clear(this.syncKey)
-      const { initialRebalanceDelay } = this.settings
-      if (before === "Empty" && initialRebalanceDelay > 0) {
-        this.initialDelay = true
-        this.timers.set(this.rebalanceKey, this.timers.now() + initialRebalanceDelay, () => {
-          this.initialDelay = false
-          this.setRebalanceTimer()
-          this.completeIfAllJoined()
-        })
+      if (before === "Empty" && this.settings.initialRebalanceDelay > 0) {
+        this.waitForMore(this.longestRebalanceTimeout())
       } else this.setRebalanceTimer()
     }
     this.completeIfAllJoined()
+  }
+
+  /** Members of a new group tend to come together: as long as there are new ones, it waits for more. */
+  private waitForMore(longest: number): void {
+    const delay = Math.min(this.settings.initialRebalanceDelay, longest)
+    this.initialDelay = longest - delay
+    this.newcomers = false
+    this.timers.set(this.rebalanceKey, this.timers.now() + delay, () => {
+      const left = this.initialDelay ?? 0
+      if (this.newcomers && left > 0) return this.waitForMore(left)
+      this.initialDelay = undefined
+      this.setRebalanceTimer()
+      this.completeIfAllJoined()
+    })
   }
 
   /** As a change of the group's topics does. Whether there was a generation to end. */
@@ -295,7 +307,7 @@ export class Group {
   }
 
   private completeIfAllJoined(): void {
-    if (this.initialDelay) return
+    if (this.initialDelay !== undefined) return
     for (const member of this.members.values()) if (member.join === undefined) return
     this.complete()
   }
@@ -337,7 +349,7 @@ export class Group {
     this.current = "Empty"
     this.leader = undefined
     this.protocol = undefined
-    this.initialDelay = false
+    this.initialDelay = undefined
     this.emptySince = this.timers.now()
     this.timers.clear(this.rebalanceKey)
     this.timers.clear(this.syncKey)
@@ -447,7 +459,7 @@ export class Group {
     this.members.clear()
     this.instances.clear()
     this.reserved.clear()
-    this.initialDelay = false
+    this.initialDelay = undefined
     const { generation, leader, members, protocol } = this.persisted
     this.generationId = generation
     this.protocol = protocol

@@ -8,47 +8,73 @@ import { Sequences } from "./Sequences.ts"
 /** `"commit"` and `"abort"` are the markers that end a transaction. */
 export type Kind = "data" | "commit" | "abort"
 
-/** A record as the log keeps it, and as a reader gets it. */
+/** What the records of one append have in common. */
+interface Batch {
+  readonly kind: Kind
+  /** The producer of an idempotent or transactional batch, -1 otherwise. */
+  readonly producerId: number
+  /** The bytes of all its keys and values, one after the other. */
+  readonly bytes: Uint8Array
+  /** Set when its transaction is aborted. */
+  aborted: boolean
+}
+
+/**
+ * A record as the log keeps it, and as a reader gets it. Its key and value are views into its batch's bytes, made when
+ * they are asked for: a million records are a million small objects, and not three million.
+ */
 export class StoredRecord {
+  readonly batch: Batch
   readonly offset: bigint
   readonly timestamp: bigint
-  readonly key: Uint8Array | null
-  readonly value: Uint8Array | null
   readonly headers: RecordHeaders
-  readonly kind: Kind
-  /** The producer of an idempotent or transactional record, -1 otherwise. */
-  readonly producerId: number
-  /** The size of this record. */
+  /** Where its key begins; its value follows. */
+  readonly start: number
+  /** -1 for null. */
+  readonly keyLength: number
+  /** -1 for null. */
+  readonly valueLength: number
   readonly size: number
   /** The size of this record and of all before it in its log. */
   end: number
   /** The youngest timestamp up to here. */
   latest: bigint
-  /** Set when its transaction is aborted. */
-  aborted = false
 
   constructor(
+    batch: Batch,
     offset: bigint,
     timestamp: bigint,
-    key: Uint8Array | null,
-    value: Uint8Array | null,
     headers: RecordHeaders,
-    kind: Kind,
-    producerId: number,
+    start: number,
+    keyLength: number,
+    valueLength: number,
     size: number
   ) {
+    this.batch = batch
     this.offset = offset
     this.timestamp = timestamp
-    this.key = key
-    this.value = value
     this.headers = headers
-    this.kind = kind
-    this.producerId = producerId
+    this.start = start
+    this.keyLength = keyLength
+    this.valueLength = valueLength
     this.size = size
     this.end = size
     this.latest = timestamp
   }
+
+  get key(): Uint8Array | null {
+    return this.keyLength < 0 ? null : part(this.batch.bytes, this.start, this.keyLength)
+  }
+
+  get value(): Uint8Array | null {
+    return this.valueLength < 0
+      ? null
+      : part(this.batch.bytes, this.start + Math.max(this.keyLength, 0), this.valueLength)
+  }
 }
+
+const part = (bytes: Uint8Array, start: number, length: number): Uint8Array =>
+  new Uint8Array(bytes.buffer, bytes.byteOffset + start, length)
 
 export const view: RecordView<StoredRecord> = {
   offset: (record) => record.offset,
@@ -77,6 +103,7 @@ export interface Appender {
 
 const nobody: Appender = { producerId: -1, transactional: false }
 const noHeaders: RecordHeaders = []
+const noBytes = new Uint8Array(0)
 
 /** What a record costs besides its content: its lengths, its distances in offset and time from the batch's first. */
 const recordOverhead = 10
@@ -92,12 +119,19 @@ export const sizeOf = (record: RawProducerRecord): number => {
   return size
 }
 
-// what a sender does to its bytes later must not change the log
-const copy = (bytes: Uint8Array | null): Uint8Array | null => bytes === null ? null : new Uint8Array(bytes)
+const latin1 = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1")
+
+const lengthOf = (bytes: Uint8Array | null): number => bytes === null ? -1 : bytes.length
+
+const copyHeaders = (headers: RecordHeaders): RecordHeaders =>
+  headers.length === 0
+    ? noHeaders
+    : headers.map(([name, value]) => [name, value === null ? null : new Uint8Array(value)] as const)
 
 interface OpenTransaction {
   readonly first: bigint
-  readonly records: Array<StoredRecord>
+  readonly batches: Array<Batch>
 }
 
 export class Log {
@@ -126,7 +160,7 @@ export class Log {
   get lastStableOffset(): bigint {
     let offset = this.end
     for (const { first } of this.open.values()) if (first < offset) offset = first
-    return offset
+    return offset < this.start ? this.start : offset
   }
 
   /** The end as a reader may see it. */
@@ -168,21 +202,31 @@ export class Log {
     by: Appender = nobody
   ): bigint {
     const base = this.end
-    const open = by.transactional ? this.transactionOf(by.producerId) : undefined
+    let length = 0
+    for (const { key, value } of records) length += (key?.length ?? 0) + (value?.length ?? 0)
+    // what a sender does to its own bytes later must not change the log
+    const bytes = Buffer.allocUnsafe(length)
+    const batch: Batch = { kind: "data", producerId: by.producerId, bytes, aborted: false }
+    if (by.transactional) this.transactionOf(by.producerId).batches.push(batch)
+    let start = 0
     for (let i = 0; i < records.length; i++) {
       const record = records[i]!
-      const stored = new StoredRecord(
-        base + BigInt(i),
-        appendTime ?? record.timestamp,
-        copy(record.key),
-        copy(record.value),
-        record.headers.length === 0 ? noHeaders : record.headers.map(([name, value]) => [name, copy(value)] as const),
-        "data",
-        by.producerId,
-        sizeOf(record)
+      const { key, value } = record
+      if (key !== null) bytes.set(key, start)
+      if (value !== null) bytes.set(value, start + (key?.length ?? 0))
+      this.push(
+        new StoredRecord(
+          batch,
+          base + BigInt(i),
+          appendTime ?? record.timestamp,
+          copyHeaders(record.headers),
+          start,
+          lengthOf(key),
+          lengthOf(value),
+          sizeOf(record)
+        )
       )
-      this.push(stored)
-      open?.records.push(stored)
+      start += (key?.length ?? 0) + (value?.length ?? 0)
     }
     this.end = base + BigInt(records.length)
     this.notify()
@@ -201,7 +245,7 @@ export class Log {
   private transactionOf(producerId: number): OpenTransaction {
     let open = this.open.get(producerId)
     if (open === undefined) {
-      open = { first: this.end, records: [] }
+      open = { first: this.end, batches: [] }
       this.open.set(producerId, open)
     }
     return open
@@ -210,21 +254,12 @@ export class Log {
   /** Ends a producer's transaction in this partition. */
   appendMarker(producerId: number, kind: "commit" | "abort", timestamp: bigint): void {
     const open = this.open.get(producerId)
-    if (kind === "abort" && open !== undefined) { for (const record of open.records) record.aborted = true }
+    if (kind === "abort" && open !== undefined) { for (const batch of open.batches) batch.aborted = true }
     this.open.delete(producerId)
     this.hasHidden = true
-    this.push(
-      new StoredRecord(
-        this.end,
-        timestamp,
-        null,
-        null,
-        noHeaders,
-        kind,
-        producerId,
-        recordOverhead + batchOverhead
-      )
-    )
+    const batch: Batch = { kind, producerId, bytes: noBytes, aborted: false }
+    const size = recordOverhead + batchOverhead
+    this.push(new StoredRecord(batch, this.end, timestamp, noHeaders, 0, -1, -1, size))
     this.end += 1n
     this.notify()
   }
@@ -278,7 +313,7 @@ export class Log {
     const all = this.records.slice(first, last + 1)
     if (!this.hasHidden) return { records: all, bytes, nextOffset, highWatermark }
     const records = all.filter((record) =>
-      record.kind === "data" && !(record.aborted && isolation === "read_committed")
+      record.batch.kind === "data" && !(record.batch.aborted && isolation === "read_committed")
     )
     return {
       records,
@@ -347,17 +382,17 @@ export class Log {
   compact(dropTombstones: boolean): number {
     const stable = this.lastStableOffset
     const last = this.records[this.records.length - 1]
-    const newest = new Map<string, StoredRecord>()
-    const keyOf = (record: StoredRecord): string =>
-      record.key === null ? "" : Buffer.from(record.key).toString("latin1")
     const live = this.all()
+    const newest = new Map<string, StoredRecord>()
     for (const record of live) {
-      if (record.kind === "data" && !record.aborted && record.offset < stable) newest.set(keyOf(record), record)
+      const { batch, key, offset } = record
+      if (batch.kind === "data" && !batch.aborted && offset < stable && key !== null) newest.set(latin1(key), record)
     }
     const kept = live.filter((record) => {
-      if (record === last || record.offset >= stable || record.kind !== "data") return true
-      if (record.aborted || record.key === null) return false
-      return newest.get(keyOf(record)) === record && !(dropTombstones && record.value === null)
+      const { batch, key, offset, valueLength } = record
+      if (record === last || offset >= stable || batch.kind !== "data") return true
+      if (batch.aborted || key === null) return false
+      return newest.get(latin1(key)) === record && !(dropTombstones && valueLength < 0)
     })
     if (kept.length < live.length) this.replace(kept)
     return live.length - kept.length

@@ -172,7 +172,6 @@ export class Membership {
         return this.die(new ConsumerError({ reason: "fenced", groupId, description }))
       }
       case "GROUP_AUTHORIZATION_FAILED":
-      case "TOPIC_AUTHORIZATION_FAILED":
         return this.die(clientError("join group", this.cluster.addresses, failure))
       case "INCONSISTENT_GROUP_PROTOCOL":
       case "INVALID_GROUP_ID":
