@@ -90,14 +90,20 @@ const isWhole = async (directory: string, pomHash: string): Promise<boolean> => 
   }
 }
 
-const download = async (version: string, target: string, pomText: string, pomHash: string): Promise<void> => {
+const download = async (
+  maven: string,
+  version: string,
+  target: string,
+  pomText: string,
+  pomHash: string
+): Promise<void> => {
   const parent = path.dirname(target)
   await fs.mkdir(parent, { recursive: true })
   const part = await fs.mkdtemp(`${target}.part-`)
   try {
     const libs = path.join(part, "libs")
     await fs.writeFile(path.join(part, "pom.xml"), pomText)
-    const maven = await run("mvn", [
+    const fetched = await run(maven, [
       "--batch-mode",
       "--quiet",
       "--file",
@@ -106,18 +112,17 @@ const download = async (version: string, target: string, pomText: string, pomHas
       "-DincludeScope=runtime",
       `-DoutputDirectory=${libs}`
     ]).catch((cause) => {
-      throw new KafkaUnavailable("Maven (the command mvn) is needed once, to fetch Kafka's jars, and was not found", {
-        cause
-      })
+      throw new KafkaUnavailable(`Maven (${maven}) is needed once, to fetch Kafka's jars, and was not found`, { cause })
     })
-    if (maven.code !== 0) {
-      throw new KafkaUnavailable(`Maven could not fetch Kafka ${version}:\n${maven.stdout}${maven.stderr}`.trim())
+    if (fetched.code !== 0) {
+      throw new KafkaUnavailable(`Maven could not fetch Kafka ${version}:\n${fetched.stdout}${fetched.stderr}`.trim())
     }
     const jars: Record<string, number> = {}
     for (const jar of await fs.readdir(libs)) jars[jar] = (await fs.stat(path.join(libs, jar))).size
     await fs.writeFile(path.join(part, manifestName), JSON.stringify({ pom: pomHash, jars }))
-    // Only a whole folder ever gets the final name. When two processes come here at once, the first one wins and the
-    // other finds its work done.
+    // Only a whole folder ever gets the final name. When two processes come here at once, the second one finds that its
+    // work is done; what is there and not whole goes away.
+    if (await isWhole(target, pomHash)) return
     await fs.rename(target, `${part}.old`).catch(() => undefined)
     await fs.rename(part, target).catch(async (cause) => {
       if (!(await isWhole(target, pomHash))) throw cause
@@ -150,6 +155,10 @@ export const resolveDistribution = async (
   options: {
     readonly version?: string | undefined
     readonly log?: ((line: string) => void) | undefined
+    /** The folder of all versions, `cacheDirectory()` by default. */
+    readonly cache?: string | undefined
+    /** The command to fetch with, `mvn` by default. */
+    readonly maven?: string | undefined
   } = {}
 ): Promise<Distribution> => {
   const version = options.version ?? (process.env["KAFKA_VERSION"] || defaultVersion)
@@ -163,12 +172,12 @@ export const resolveDistribution = async (
       `Kafka ${version} needs Java ${needed} or newer, and ${found.java} is Java ${found.javaVersion}`
     )
   }
-  const directory = path.join(cacheDirectory(), version)
+  const directory = path.join(options.cache ?? cacheDirectory(), version)
   const pomText = pom(version)
   const pomHash = sha256(pomText)
   if (!(await isWhole(directory, pomHash))) {
     options.log?.(`Fetching Kafka ${version} into ${directory} (once)`)
-    await download(version, directory, pomText, pomHash)
+    await download(options.maven ?? "mvn", version, directory, pomText, pomHash)
   }
   return { version, ...found, directory, classPath: path.join(directory, "libs", "*") }
 }

@@ -63,7 +63,9 @@ const storage = ({ dataDirectory, nodes, partitions }: PropertiesOptions): Setti
     "auto.create.topics.enable": "false",
     "default.replication.factor": replicas,
     "min.insync.replicas": inSync,
-    // Retention and compaction are looked after every second, so that a test sees them happen.
+    // Nothing goes away unless its topic says so, such as a record that a test dated long ago. Where a topic does,
+    // retention and compaction are looked after every second, so that a test sees them happen.
+    "log.retention.ms": "-1",
     "log.initial.task.delay.ms": "500",
     "log.retention.check.interval.ms": "1000",
     "log.cleaner.backoff.ms": "1000",

@@ -5,7 +5,7 @@
  * first suite needs it. Where neither is possible the suites are skipped, and say so; with `REQUIRE_KAFKA=1` they fail.
  */
 // This file defines suites for others, whose names and conditions come from outside.
-/* oxlint-disable vitest/valid-title, vitest/no-conditional-tests, vitest/no-disabled-tests */
+/* oxlint-disable vitest/valid-title, vitest/no-conditional-tests */
 import { describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
