@@ -4,6 +4,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Consumer from "../../src/Consumer.ts"
+import type { ConsumerRecord } from "../../src/ConsumerRecord.ts"
 import type { KafkaClient } from "../../src/KafkaClient.ts"
 import { type KafkaEvent, KafkaObserver } from "../../src/KafkaEvent.ts"
 import * as Producer from "../../src/Producer.ts"
@@ -47,7 +48,9 @@ export class Seen<A> {
       Effect.timeoutFail({
         duration: patience,
         onTimeout: () =>
-          new Error(`waited in vain: ${what}. The last of ${this.all.length}:\n${this.all.slice(-30).map(show).join("\n")}`)
+          new Error(
+            `waited in vain: ${what}. The last of ${this.all.length}:\n${this.all.slice(-30).map(show).join("\n")}`
+          )
       })
     )
   }
@@ -84,7 +87,8 @@ export const textTopic = <const Slug extends string>(
   slug: Slug,
   partitions = 1,
   config: Readonly<Record<string, string>> = {}
-) => Topic.make(slug, { key: Serde.nullable(Serde.string), value: Serde.string, partitions, config })
+): Topic.Topic<Slug, string | null, string> =>
+  Topic.make(slug, { key: Serde.nullable(Serde.string), value: Serde.string, partitions, config })
 
 /** A new topic of text, made on the cluster. */
 export const makeTextTopic = (partitions = 1, config: Readonly<Record<string, string>> = {}) => {
@@ -92,7 +96,8 @@ export const makeTextTopic = (partitions = 1, config: Readonly<Record<string, st
   return Effect.as(TopicRegistry.ensure([topic]), topic)
 }
 
-export type TextTopic = ReturnType<typeof textTopic<string>>
+export type TextTopic = Topic.Topic<string, string | null, string>
+export type TextRecord = ConsumerRecord<string | null, string>
 
 /** A partition of a topic, by its physical name. */
 export const partitionOf = (topic: Topic.Any, partition = 0) =>
@@ -115,8 +120,10 @@ export const write = (topic: TextTopic, values: ReadonlyArray<string>, partition
 
 /** Writes so many texts to each partition of a topic: `0:0`, `0:1`, … `1:0`. Answers all of them. */
 export const writeEach = (topic: TextTopic, count: number, from = 0) => {
-  const records = Array.from({ length: topic.partitions ?? 1 }, (_, partition) =>
-    Array.from({ length: count }, (_, index) => ({ key: null, value: `${partition}:${from + index}`, partition }))
+  const records = Array.from(
+    { length: topic.partitions ?? 1 },
+    (_, partition) =>
+      Array.from({ length: count }, (_, index) => ({ key: null, value: `${partition}:${from + index}`, partition }))
   ).flat()
   return Effect.as(Producer.sendAll(topic, records), records.map((record) => record.value))
 }
@@ -128,8 +135,7 @@ export const writeEach = (topic: TextTopic, count: number, from = 0) => {
 export const values = <A>(records: Iterable<{ readonly value: A }>): Array<A> =>
   Array.from(records, (record) => record.value)
 
-export const text = (bytes: Uint8Array | null): string | null =>
-  bytes === null ? null : new TextDecoder().decode(bytes)
+export const text = (bytes: Uint8Array | null): string | null => bytes === null ? null : new TextDecoder().decode(bytes)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // members
@@ -186,6 +192,18 @@ export const owning = (self: Member, many: number) =>
     eventually(`${many} partitions`, self.assignment, (assignment) => assignment.length === many)
   )
 
+/** The next so many records of a topic for the test's group, read by a consumer that is gone then. */
+export const readAndLeave = <A, E, R>(
+  topic: TextTopic,
+  count: number,
+  then: (consumer: Member, records: ReadonlyArray<TextRecord>) => Effect.Effect<A, E, R>
+) =>
+  Effect.scoped(Effect.gen(function*() {
+    const consumer = yield* member()
+    const records = yield* consumer.stream(topic).pipe(Stream.take(count), Stream.runCollect)
+    return yield* then(consumer, [...records])
+  }))
+
 // ---------------------------------------------------------------------------------------------------------------------
 // streams beside the test
 // ---------------------------------------------------------------------------------------------------------------------
@@ -195,7 +213,10 @@ export interface Running<A, E> {
   readonly seen: Seen<A>
   readonly fiber: Fiber.RuntimeFiber<void, E>
   /** Waits for records, and fails with the stream where it fails. */
-  readonly until: (what: string, holds: (all: ReadonlyArray<A>) => boolean) => Effect.Effect<ReadonlyArray<A>, E | Error>
+  readonly until: (
+    what: string,
+    holds: (all: ReadonlyArray<A>) => boolean
+  ) => Effect.Effect<ReadonlyArray<A>, E | Error>
   readonly count: (many: number) => Effect.Effect<ReadonlyArray<A>, E | Error>
   /** Interrupts it, and waits for its end. */
   readonly interrupt: Effect.Effect<void>

@@ -115,10 +115,14 @@ export class Lane<E> {
   /** No more records: the reader sees the end, or the error, with its next pull. */
   finish(over: Over<E>): void {
     if (this.over !== undefined) return
+    this.end(over)
+    this.notify()
+  }
+
+  private end(over: Over<E>): void {
     this.over = over
     this.ready = []
     this.unreadSince = undefined
-    this.notify()
   }
 
   private notify(): void {
@@ -137,7 +141,7 @@ export class Lane<E> {
     const slice = this.take(max)
     if (slice !== undefined) return Effect.succeed(slice)
     if (this.bounded && this.positioned && this.reachedEnd()) {
-      this.finish(Option.none())
+      this.end(Option.none())
       return Effect.fail(Option.none())
     }
     return undefined

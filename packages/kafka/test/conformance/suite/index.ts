@@ -1,7 +1,11 @@
 /** All parts of the suite that run on a cluster which is up. */
+import { bounds } from "./bounds.ts"
+import { commits } from "./commits.ts"
 import { partitioning } from "./partitioning.ts"
+import { positions } from "./positions.ts"
 import { producing } from "./producing.ts"
 import { records } from "./records.ts"
 import { serdes } from "./serdes.ts"
+import { streams } from "./streams.ts"
 
-export const parts = [records, serdes, partitioning, producing]
+export const parts = [records, serdes, partitioning, producing, streams, commits, bounds, positions]

@@ -45,8 +45,7 @@ class Mask extends Context.Tag("conformance/Mask")<Mask, number>() {}
 const masked: Serde.Serde<string, Mask> = Serde.make({
   serialize: (value: string, _) =>
     Effect.map(Mask, (mask) => new TextEncoder().encode(value).map((byte) => byte ^ mask)),
-  deserialize: (bytes, _) =>
-    Effect.map(Mask, (mask) => new TextDecoder().decode(bytes?.map((byte) => byte ^ mask)))
+  deserialize: (bytes, _) => Effect.map(Mask, (mask) => new TextDecoder().decode(bytes?.map((byte) => byte ^ mask)))
 })
 
 /** Bytes are equal whatever class they have. */
