@@ -22,7 +22,7 @@ type About = Parameters<typeof Connection.attempt>[2]
 
 export interface Environment {
   readonly environment: Connection.Environment
-  readonly options: ConsumerSessionOptions
+  readonly options: Pick<ConsumerSessionOptions, "clientId" | "groupId" | "isolationLevel">
   /** Called with each answer of the cluster. */
   readonly alive: () => void
 }
@@ -37,7 +37,7 @@ export interface CommitFailure {
 const pauses = [50, 100, 200, 400, 800, 1000]
 
 /** A topic that was made just now is not known everywhere at once, in milliseconds. */
-const newTopic = Schedule.spaced(100).pipe(Schedule.upTo(1500))
+const newTopic = Schedule.spaced(100).pipe(Schedule.upTo(1000))
 
 /**
  * Whether the same request may succeed later.

@@ -69,6 +69,9 @@ const missingLimit = 5
 /** Outages are waited out: giving up is decided elsewhere. */
 const patience = { retries: 1_000_000, initialRetryTime: 100, maxRetryTime: 1000, factor: 0.2, multiplier: 2 }
 
+/** The generation of who is in no group. */
+const notJoined = -1
+
 type End =
   | { readonly _tag: "Fatal"; readonly error: FatalError }
   | { readonly _tag: "Again"; readonly missing: UnknownTopicError | undefined }
@@ -154,7 +157,9 @@ export class Group {
       switch (action._tag) {
         case "Assign":
           // until here commits were of the assignment before, for which the coordinator may refuse them
-          this.identity = { groupId: options.groupId, memberId: this.memberId, generation: action.generation }
+          this.identity = action.generation === notJoined
+            ? undefined
+            : { groupId: options.groupId, memberId: this.memberId, generation: action.generation }
           this.owned = { owned: action.partitions, generation: action.generation }
           return callbacks.assign(action.partitions)
         case "Revoke": {
@@ -257,6 +262,7 @@ export class Group {
       if (topics.size === 0) {
         // there is nothing to be had, and that is the assignment
         self.feed({ _tag: "Joined", partitions: [] })
+        self.feed({ _tag: "Heartbeat", generation: notJoined })
         return yield* Effect.never
       }
       const ended = yield* Deferred.make<End>()
