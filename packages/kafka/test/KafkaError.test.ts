@@ -73,6 +73,14 @@ const examples: ReadonlyArray<readonly [error: KafkaError.KafkaError, message: s
     `transactional id "billing" was taken over by a newer producer`
   ],
   [
+    new KafkaError.TransactionError({ reason: "nested" }),
+    "a transaction inside a transaction of the same producer: Kafka has no such thing"
+  ],
+  [
+    new KafkaError.TransactionError({ reason: "not-transactional" }),
+    "the producer has no transactionalId: give it one in its options"
+  ],
+  [
     new KafkaError.BufferFullError({ topic: "orders", bufferedBytes: 10, limitBytes: 8 }),
     "produce to orders: 10 of 8 bytes are buffered already"
   ],

@@ -33,53 +33,13 @@ const toHex = (bytes: unknown): string => Buffer.from(bytes as Uint8Array).toStr
 /** Well-formed text, astral characters and all. */
 const text = FastCheck.string({ unit: "binary" })
 
+/** As `roundTrip`, where no effect is needed. */
+const back = <A>(serde: Serde.Serde<A>, value: A): A | Serde.Pending<A> => {
+  const bytes = serde.serialize(value, context)
+  return bytes instanceof Serde.Pending ? expect.fail("an effect is needed") : serde.deserialize(asView(bytes), context)
+}
+
 describe("every serde reads back what it wrote", () => {
-  it.prop("bytes", [FastCheck.uint8Array()], ([value]) => {
-    expect(Serde.bytes.deserialize(Serde.bytes.serialize(value, context) as Uint8Array, context)).toEqual(value)
-  })
-
-  it.effect.prop("string", [text], ([value]) =>
-    Effect.map(roundTrip(Serde.string, value), (found) => {
-      expect(found).toBe(value)
-    }))
-
-  it.effect.prop("int32", [FastCheck.integer()], ([value]) =>
-    Effect.map(roundTrip(Serde.int32, value), (found) => {
-      expect(found).toBe(value)
-    }))
-
-  it.effect.prop(
-    "int64",
-    [FastCheck.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })],
-    ([value]) =>
-      Effect.map(roundTrip(Serde.int64, value), (found) => {
-        expect(found).toBe(value)
-      })
-  )
-
-  it.effect.prop("uuid", [FastCheck.uuid()], ([value]) =>
-    Effect.map(roundTrip(Serde.uuid, value), (found) => {
-      expect(found).toBe(value)
-    }))
-
-  it.effect.prop(
-    "nullable",
-    [FastCheck.option(text)],
-    ([value]) =>
-      Effect.map(roundTrip(Serde.nullable(Serde.string), value), (found) => {
-        expect(found).toBe(value)
-      })
-  )
-
-  it.effect.prop(
-    "json, whatever the value",
-    [FastCheck.jsonValue()],
-    ([value]) =>
-      Effect.map(roundTrip(Serde.json(Schema.Unknown), value), (found) => {
-        expect(JSON.stringify(found)).toBe(JSON.stringify(value))
-      })
-  )
-
   class Order extends Schema.Class<Order>("Order")({
     id: Schema.NonEmptyString,
     cups: Schema.Int,
@@ -89,22 +49,47 @@ describe("every serde reads back what it wrote", () => {
     notes: Schema.Array(Schema.String)
   }) {}
 
-  it.effect.prop("json over a class with transformations", [Order], ([order]) =>
-    Effect.gen(function*() {
-      if (Number.isNaN(order.at.getTime())) return
-      const found = yield* roundTrip(Serde.json(Order), order)
-      expect(found).toBeInstanceOf(Order)
-      expect(found).toEqual(order)
-    }))
+  const Text = Schema.transform(Schema.Uint8ArrayFromSelf, Schema.String, {
+    decode: (bytes) => Buffer.from(bytes).toString("utf8"),
+    encode: (text) => new Uint8Array(Buffer.from(text, "utf8"))
+  })
 
-  it.effect.prop("a schema over bytes", [text], ([value]) => {
-    const Text = Schema.transform(Schema.Uint8ArrayFromSelf, Schema.String, {
-      decode: (bytes) => Buffer.from(bytes).toString("utf8"),
-      encode: (text) => new Uint8Array(Buffer.from(text, "utf8"))
-    })
-    return Effect.map(roundTrip(Serde.schema(Text), value), (found) => {
-      expect(found).toBe(value)
-    })
+  it.prop("bytes", [FastCheck.uint8Array()], ([value]) => {
+    expect(back(Serde.bytes, value)).toEqual(value)
+  })
+
+  it.prop("string", [text], ([value]) => {
+    expect(back(Serde.string, value)).toBe(value)
+  })
+
+  it.prop("int32", [FastCheck.integer()], ([value]) => {
+    expect(back(Serde.int32, value)).toBe(value)
+  })
+
+  it.prop("int64", [FastCheck.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })], ([value]) => {
+    expect(back(Serde.int64, value)).toBe(value)
+  })
+
+  it.prop("uuid", [FastCheck.uuid()], ([value]) => {
+    expect(back(Serde.uuid, value)).toBe(value)
+  })
+
+  it.prop("nullable", [FastCheck.option(text)], ([value]) => {
+    expect(back(Serde.nullable(Serde.string), value)).toBe(value)
+  })
+
+  it.prop("json, whatever the value", [FastCheck.jsonValue()], ([value]) => {
+    expect(JSON.stringify(back(Serde.json(Schema.Unknown), value))).toBe(JSON.stringify(value))
+  })
+
+  it.prop("json over a class with transformations", [Order], ([order]) => {
+    const found = back(Serde.json(Order), order)
+    expect(found).toBeInstanceOf(Order)
+    expect(found).toEqual(order)
+  })
+
+  it.prop("a schema over bytes", [text], ([value]) => {
+    expect(back(Serde.schema(Text), value)).toBe(value)
   })
 })
 

@@ -74,6 +74,17 @@ describe("a definition", () => {
   })
 })
 
+describe("a pattern", () => {
+  it("matches wherever it is asked to, whatever flags it was given", () => {
+    const retries = Topic.pattern(/\.retry\./giy, { key: Serde.string, value: Serde.bytes })
+    expect(Topic.isPattern(retries)).toBe(true)
+    expect(Topic.isPattern(RunEvents)).toBe(false)
+    expect(Topic.isTopic(retries)).toBe(false)
+    expect(["a.Retry.1m", "a.retry.5m", "a.retry", "a.retry.1h"].map((name) => retries.pattern.test(name)))
+      .toEqual([true, true, false, true])
+  })
+})
+
 describe("a partition's key", () => {
   it.prop(
     "stands for the partition, and for no other",

@@ -19,6 +19,7 @@ import type {
 import { type ClientError, KafkaRequestError, KafkaTimeoutError, UnknownTopicError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
 import * as Connection from "./connection.ts"
+import * as Cluster from "./consumerCluster.ts"
 import { clientError, withoutFencing, withoutTopic } from "./errors.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -131,6 +132,22 @@ const aboutNoTopic = <A>(effect: Effect.Effect<A, Failure>): Effect.Effect<A, Cl
   Effect.mapError(effect, (error) => error._tag === "UnknownTopicError" ? withoutTopic(error) : error)
 
 const topicConfig = 1
+
+const fetchesNothing = { isolationLevel: "read_uncommitted", fetchMaxBytes: 1, fetchMinBytes: 1 } as const
+
+const alive = (): void => {}
+
+/** An administrator's commit is a request like others. */
+const asRequestError = (operation: string, { error, retriable }: Cluster.CommitFailure): ClientError =>
+  error._tag === "CommitError"
+    ? new KafkaRequestError({
+      operation,
+      code: error.code ?? "UNKNOWN",
+      retriable,
+      reason: error.description ?? error.message,
+      cause: error
+    })
+    : error
 
 const byTopic = <A extends { readonly topic: string }>(all: Iterable<A>): ReadonlyMap<string, ReadonlyArray<A>> => {
   const out = new Map<string, Array<A>>()
@@ -391,14 +408,18 @@ export const make = (environment: Connection.Environment, ask: Ask): AdminSessio
             })
           }
         }
-        for (const [topic, wanted] of byTopic(offsets)) {
-          yield* ask(operation, (admin) =>
-            admin.setOffsets({
-              groupId,
-              topic,
-              partitions: wanted.map(({ offset, partition }) => ({ partition, offset: String(offset) }))
-            }), { group: groupId, topic })
-        }
+        // kafkajs's own `setOffsets` joins the group and fetches for that: five seconds, and a new generation, per topic
+        yield* Cluster.open({ environment, options: Object.assign({ groupId }, fetchesNothing), alive }).pipe(
+          Effect.flatMap((requests) =>
+            Effect.retry(requests.commit(offsets, undefined), { schedule: soon, while: ({ retriable }) => retriable })
+          ),
+          Effect.mapError((failure) => "_tag" in failure ? failure : asRequestError(operation, failure)),
+          Effect.timeoutFail({
+            duration: millis,
+            onTimeout: (): Failure => new KafkaTimeoutError({ operation, millis })
+          }),
+          Effect.scoped
+        )
       }).pipe(aboutNoTopic),
 
     describeCluster: aboutNoTopic(Effect.map(

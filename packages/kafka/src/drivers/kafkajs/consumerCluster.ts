@@ -22,7 +22,10 @@ type About = Parameters<typeof Connection.attempt>[2]
 
 export interface Environment {
   readonly environment: Connection.Environment
-  readonly options: Pick<ConsumerSessionOptions, "clientId" | "groupId" | "isolationLevel">
+  readonly options: Pick<
+    ConsumerSessionOptions,
+    "clientId" | "groupId" | "isolationLevel" | "fetchMaxBytes" | "fetchMinBytes"
+  >
   /** Called with each answer of the cluster. */
   readonly alive: () => void
 }
