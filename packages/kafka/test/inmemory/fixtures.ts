@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
-import type * as KafkaClient from "../../src/KafkaClient.ts"
+import * as InMemoryKafka from "../../src/InMemoryKafka.ts"
+import * as KafkaClient from "../../src/KafkaClient.ts"
 import * as TopicPartition from "../../src/TopicPartition.ts"
 
 const encoder = new TextEncoder()
@@ -105,6 +106,38 @@ export const open = (client: KafkaClient.Service, options: WatchedOptions = {}) 
     const watched: Watched = { session, log, owned, notices, poll }
     return watched
   })
+
+/** A topic "t", and whatever is needed to use it. */
+export const setup = (
+  partitions = 1,
+  options: { readonly replicationFactor?: number; readonly config?: Readonly<Record<string, string>> } = {}
+) =>
+  Effect.gen(function*() {
+    const client = yield* KafkaClient.KafkaClient
+    const broker = yield* InMemoryKafka.InMemoryBroker
+    const admin = yield* client.openAdmin
+    yield* admin.createTopics([{
+      topic: "t",
+      partitions,
+      replicationFactor: options.replicationFactor ?? 1,
+      config: options.config ?? {}
+    }])
+    return { client, broker, admin }
+  })
+
+/** One batch of values for one partition. */
+export const batch = (partition: number, ...values: ReadonlyArray<string>): KafkaClient.ProducerBatch => ({
+  topic: "t",
+  partition,
+  records: values.map((value) => record(value))
+})
+
+/** What is in a partition's log, as text; markers by their kind, in brackets. */
+export const values = (broker: InMemoryKafka.Broker, partition = 0) =>
+  Effect.map(
+    broker.log({ topic: "t", partition }),
+    (records) => records.map(({ kind, value }) => kind === "data" ? text(value) : `[${kind}]`)
+  )
 
 /** Lets everything that can go on without time passing go on. */
 export const settle = Effect.yieldNow().pipe(Effect.repeatN(50))

@@ -128,7 +128,11 @@ export class Fetcher {
 
   seek(k: Key, offset: bigint): void {
     const held = this.partitions.get(k)
-    if (held !== undefined) held.position = offset
+    if (held !== undefined) {
+      held.position = offset
+      held.failures = 0
+      held.retryAt = 0
+    }
     this.news.raise()
   }
 
