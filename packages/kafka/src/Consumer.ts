@@ -196,7 +196,7 @@ type AnyForEachOptions = ForEachOptions<any, any>
  * @since 0.1.0
  * @category models
  */
-export type PartitionStream<S, O = {}, R = never> = readonly [
+export type PartitionStream<S, O = StreamOptions, R = never> = readonly [
   TopicPartition.TopicPartition,
   Stream.Stream<ElementOf<S, O>, StreamError | ErrorOf<O>, ContextOf<S> | RequirementOf<O> | R>
 ]
@@ -226,17 +226,17 @@ export interface Lag {
 export interface Service {
   readonly groupId: string
   /** See the function of the same name. */
-  readonly stream: <const S extends Source, const O extends AnyStreamOptions = {}>(
+  readonly stream: <const S extends Source, const O extends AnyStreamOptions = StreamOptions>(
     source: S,
     options?: O
   ) => Stream.Stream<ElementOf<S, O>, StreamError | ErrorOf<O>, ContextOf<S> | RequirementOf<O>>
   /** See the function of the same name. */
-  readonly partitionedStream: <const S extends Source, const O extends AnyStreamOptions = {}>(
+  readonly partitionedStream: <const S extends Source, const O extends AnyStreamOptions = StreamOptions>(
     source: S,
     options?: O
   ) => Stream.Stream<PartitionStream<S, O>, StreamError>
   /** See the function of the same name. */
-  readonly streamUntil: <const T extends Topic.Any, const O extends AnyStreamOptions = {}>(
+  readonly streamUntil: <const T extends Topic.Any, const O extends AnyStreamOptions = StreamOptions>(
     topic: T,
     bound: Bound,
     options?: O
@@ -251,7 +251,7 @@ export interface Service {
     within: Duration.DurationInput
   ) => <A extends ConsumerRecord.Any, E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E | CommitError, R>
   /** See the function of the same name. */
-  readonly forEach: <const S extends Source, E, R, const O extends AnyForEachOptions = {}>(
+  readonly forEach: <const S extends Source, E, R, const O extends AnyForEachOptions = ForEachOptions>(
     source: S,
     handler: (record: RecordOf<S>) => Effect.Effect<unknown, E, R>,
     options?: O
@@ -703,7 +703,7 @@ const makeService = (
  * @since 0.1.0
  * @category streams
  */
-export const stream = <const S extends Source, const O extends AnyStreamOptions = {}>(
+export const stream = <const S extends Source, const O extends AnyStreamOptions = StreamOptions>(
   source: S,
   options?: O
 ): Stream.Stream<ElementOf<S, O>, StreamError | ErrorOf<O>, Consumer | ContextOf<S> | RequirementOf<O>> =>
@@ -716,7 +716,7 @@ export const stream = <const S extends Source, const O extends AnyStreamOptions 
  * @since 0.1.0
  * @category streams
  */
-export const partitionedStream = <const S extends Source, const O extends AnyStreamOptions = {}>(
+export const partitionedStream = <const S extends Source, const O extends AnyStreamOptions = StreamOptions>(
   source: S,
   options?: O
 ): Stream.Stream<PartitionStream<S, O>, StreamError, Consumer> =>
@@ -731,7 +731,7 @@ export const partitionedStream = <const S extends Source, const O extends AnyStr
  * @since 0.1.0
  * @category streams
  */
-export const streamUntil = <const T extends Topic.Any, const O extends AnyStreamOptions = {}>(
+export const streamUntil = <const T extends Topic.Any, const O extends AnyStreamOptions = StreamOptions>(
   topic: T,
   bound: Bound,
   options?: O
@@ -797,7 +797,7 @@ export const commitWithin = (count: number, within: Duration.DurationInput) =>
  * @since 0.1.0
  * @category processing
  */
-export const forEach = <const S extends Source, E, R, const O extends AnyForEachOptions = {}>(
+export const forEach = <const S extends Source, E, R, const O extends AnyForEachOptions = ForEachOptions>(
   source: S,
   handler: (record: RecordOf<S>) => Effect.Effect<unknown, E, R>,
   options?: O
