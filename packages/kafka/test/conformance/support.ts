@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Admin from "../../src/Admin.ts"
 import * as Consumer from "../../src/Consumer.ts"
 import type { ConsumerRecord } from "../../src/ConsumerRecord.ts"
 import type { KafkaClient } from "../../src/KafkaClient.ts"
@@ -127,6 +128,17 @@ export const writeEach = (topic: TextTopic, count: number, from = 0) => {
   ).flat()
   return Effect.as(Producer.sendAll(topic, records), records.map((record) => record.value))
 }
+
+/**
+ * Waits until each partition of a topic is so long, markers included: they are written a little after the end of a
+ * transaction was confirmed.
+ */
+export const grown = (topic: Topic.Any, ends: ReadonlyArray<bigint>) =>
+  eventually(
+    "the end of the log",
+    Admin.listOffsets([topic], "latest"),
+    (offsets) => ends.every((end, partition) => offsets.find((one) => one.partition === partition)?.offset === end)
+  )
 
 // ---------------------------------------------------------------------------------------------------------------------
 // records

@@ -12,6 +12,7 @@ import { Broker, type Suite } from "../Kafka.ts"
 import {
   eventually,
   groupName,
+  grown,
   makeTextTopic,
   member,
   partitionOf,
@@ -125,6 +126,7 @@ export const bounds = (kafka: Suite) =>
         yield* producer.transaction(Effect.all([send(0, texts(3)), send(1, texts(1, 10))]))
         yield* Effect.flip(producer.transaction(Effect.zipRight(send(0, ["dropped"]), Effect.fail("no milk"))))
         yield* Effect.flip(producer.transaction(Effect.zipRight(send(1, ["dropped"]), Effect.fail("no milk"))))
+        yield* grown(topic, [6n, 4n])
         const consumer = yield* member()
         expect(values(yield* Stream.runCollect(consumer.streamUntil(topic, "end"))).sort()).toEqual(
           [...texts(3), "value-10"].sort()
@@ -161,6 +163,7 @@ export const bounds = (kafka: Suite) =>
         )
         yield* Deferred.succeed(finish, undefined)
         yield* Fiber.join(open)
+        yield* grown(topic, [5n])
         const after = yield* member({ groupId: "after" })
         expect(values(yield* Stream.runCollect(after.streamUntil(topic, "end")))).toEqual(
           [...texts(2), "open", "behind it"]

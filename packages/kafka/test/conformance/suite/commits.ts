@@ -9,6 +9,7 @@ import {
   event,
   eventsOf,
   groupName,
+  grown,
   makeTextTopic,
   type Member,
   member,
@@ -165,6 +166,7 @@ export const commits = (kafka: Suite) =>
         yield* producer.transaction(
           producer.sendAll(topic, texts(3).map((value) => ({ key: null, value, partition: 0 })))
         )
+        yield* grown(topic, [4n])
         const consumer = yield* member()
         const records = yield* Stream.runCollect(consumer.streamUntil(topic, "end"))
         expect(values(records)).toEqual(texts(3))

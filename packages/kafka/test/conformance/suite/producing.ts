@@ -5,7 +5,7 @@ import * as Stream from "effect/Stream"
 import * as Admin from "../../../src/Admin.ts"
 import * as Producer from "../../../src/Producer.ts"
 import type { Suite } from "../Kafka.ts"
-import { groupName, makeTextTopic, member, texts, values, write } from "../support.ts"
+import { groupName, grown, makeTextTopic, member, texts, values, write } from "../support.ts"
 
 export const producing = (kafka: Suite) =>
   describe("producing", () => {
@@ -96,6 +96,7 @@ export const producing = (kafka: Suite) =>
         )
         expect(failed).toMatchObject({ _tag: "Failure", cause: { error: "no milk" } })
         yield* producer.transaction(send("kept-3"))
+        yield* grown(topic, [7n])
 
         const committed = yield* member()
         const seen = yield* Stream.runCollect(committed.streamUntil(topic, "end"))
