@@ -317,7 +317,8 @@ export const make = (
     const ended = yield* Deferred.make<void>()
 
     const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
-    // the driver calls back only after it was told what to read, which is long after the loop is there
+    // the driver asks for something only after it was told what to read, when the loop has long been there
+    let notify: RunLoop["onNotice"] = () => {}
     const session: ConsumerSession = yield* Scope.extend(
       client.openConsumer({
         groupId: settings.groupId,
@@ -336,12 +337,13 @@ export const make = (
           onAssigned: (partitions) => loop.onAssigned(partitions),
           onRevoked: (partitions) => loop.onRevoked(partitions),
           onLost: (partitions) => loop.onLost(partitions),
-          onNotice: (notice) => loop.onNotice(notice)
+          onNotice: (notice) => notify(notice)
         }
       }),
       scope
     )
     const loop: RunLoop = new RunLoop(settings, session, scope, clock, emit, ended)
+    notify = loop.onNotice
     yield* Effect.forkIn(Effect.interruptible(loop.run), scope)
     const close = yield* Effect.cached(Effect.uninterruptible(
       Effect.zipRight(loop.stop, Scope.close(scope, Exit.void))

@@ -85,24 +85,44 @@ describe("Scheduler", () => {
         }
       }
       expect(done[0]!.size + done[1]!.size).toBe(keys.length)
-      expect(scheduler.running).toBe(0)
+      expect(scheduler.inHand).toBe(false)
     }
   )
 
-  it.prop("what is withdrawn does not begin, and what runs may finish", [schedules], ([{ keys, ordering }]) => {
-    const buffers = [partition(0), partition(1)]
-    const scheduler = new Scheduler<Record>(ordering, { waiting: 1000, ahead: 1000 })
-    for (const [offset, one] of keys.entries()) {
-      scheduler.add(buffers[one.partition]!, [record(buffers[one.partition]!, offset, one.key)])
+  it.prop(
+    "of what is withdrawn only what others have passed over still begins, and then the watermark is behind all that began",
+    [schedules, FastCheck.nat({ max: 20 })],
+    ([{ choices, concurrency, keys, ordering }, before]) => {
+      const buffer = partition(0)
+      const scheduler = new Scheduler<Record>(ordering, { waiting: 1000, ahead: 1000 })
+      scheduler.add(buffer, keys.map((one, offset) => record(buffer, offset, one.key)))
+      const running: Array<Task<Record>> = []
+      const begun: Array<number> = []
+      let turn = 0
+      const begin = (): void => {
+        while (running.length < concurrency) {
+          const task = scheduler.next()
+          if (task === undefined) return
+          running.push(task)
+          begun.push(task.record.value)
+        }
+      }
+      const finish = (): void => {
+        const [task] = running.splice(choices[turn++ % choices.length]! % running.length, 1)
+        scheduler.finish(task!)
+      }
+      for (let i = 0; i < before; i++) {
+        begin()
+        if (running.length > 0) finish()
+      }
+      const furthest = Math.max(-1, ...begun)
+      scheduler.withdraw(buffer)
+      for (begin(); running.length > 0; begin()) finish()
+      expect(Math.max(-1, ...begun)).toBe(furthest)
+      expect(scheduler.inHand).toBe(false)
+      expect(Number(scheduler.watermark(buffer) ?? 0n)).toBe(furthest + 1)
     }
-    const first = scheduler.next()!
-    scheduler.withdraw(first.work.partition)
-    scheduler.finish(first)
-    for (let task = scheduler.next(); task !== undefined; task = scheduler.next()) {
-      expect(task.work.partition).not.toBe(first.work.partition)
-      scheduler.finish(task)
-    }
-  })
+  )
 
   it("holds a partition that has enough waiting or is too far ahead, until there is room", () => {
     const buffer = partition(0)

@@ -872,7 +872,10 @@ export class RunLoop {
     }
     const request = Retry.until(attempt, {
       deadline: startedAt + this.settings.commitTimeout,
-      retriable: (failure) => failure.retriable,
+      // The broker knew another generation: where the assignment outlives it the next try says the new one, and where it
+      // does not, its partitions are taken out before the next try.
+      retriable: ({ error, retriable }) =>
+        retriable || (error._tag === "CommitError" && generational.has(error.reason)),
       onRetry: (failure) => this.emitCommitFailed(batch, failure.error, true)
     }).pipe(
       Effect.mapError(toError),
@@ -925,7 +928,7 @@ export class RunLoop {
     )
     this.emitCommitFailed(batch, error, false)
     for (const settle of batch.waiting) settle(error, batch.stale)
-    if (!batch.deferred || error.reason === "stale" || error.reason === "rebalancing") return
+    if (!batch.deferred || error.reason === "stale") return
     for (const partition of batch.offsets.keys()) this.lanes.get(partition)?.finish(Option.some(error))
   }
 
@@ -1005,6 +1008,8 @@ export class RunLoop {
       }))
   }
 }
+
+const generational: ReadonlySet<CommitError["reason"]> = new Set(["rebalancing", "stale", "fenced"])
 
 const toSubscription = (sources: ReadonlyArray<Source>): KafkaClient.Subscription => {
   const topics = new Set<string>()

@@ -15,6 +15,8 @@ export interface Task<Record> {
   readonly record: Record
   readonly work: PartitionWork<Record>
   readonly chain: unknown
+  /** Its place among the records of its assignment. */
+  readonly place: number
   done: boolean
   /** The next of its chain. */
   next: Task<Record> | undefined
@@ -29,7 +31,10 @@ export class PartitionWork<Record> {
   running = 0
   /** The last record of the contiguous run that is done. */
   lastDone: Task<Record> | undefined = undefined
-  withdrawn = false
+  /** Records from this place on are not begun any more: those before it are, so that the watermark catches up. */
+  cutoff = Infinity
+  private count = 0
+  private furthest = -1
   private entries: Array<Task<Record>> = []
   private head = 0
 
@@ -37,9 +42,31 @@ export class PartitionWork<Record> {
     this.partition = partition
   }
 
-  add(task: Task<Record>): void {
+  add(record: Record, chain: unknown): Task<Record> {
+    const task: Task<Record> = { record, work: this, chain, place: this.count++, done: false, next: undefined }
     this.entries.push(task)
     this.waiting++
+    return task
+  }
+
+  begin(task: Task<Record>): void {
+    this.waiting--
+    this.running++
+    if (task.place > this.furthest) this.furthest = task.place
+  }
+
+  /** Nothing new is begun. What was passed over by others still is: left out, those others would be handled again. */
+  withdraw(): void {
+    this.cutoff = Math.min(this.cutoff, this.furthest + 1)
+  }
+
+  get withdrawn(): boolean {
+    return this.cutoff !== Infinity
+  }
+
+  /** Whether something has to be done yet before it can be given away. */
+  get inHand(): boolean {
+    return this.running > 0 || (this.head < this.entries.length && this.entries[this.head]!.place < this.cutoff)
   }
 
   /** How many records lie between the watermark and the newest. */
@@ -91,8 +118,7 @@ export class Scheduler<Record extends ConsumerRecord.Any> {
     }
     for (const record of records) {
       const chain = this.chainOf(record)
-      const task: Task<Record> = { record, work, chain, done: false, next: undefined }
-      work.add(task)
+      const task = work.add(record, chain)
       if (chain === undefined) {
         this.runnable.push(task)
         continue
@@ -120,9 +146,8 @@ export class Scheduler<Record extends ConsumerRecord.Any> {
         this.runnable = this.runnable.slice(this.head)
         this.head = 0
       }
-      if (task.work.withdrawn) continue
-      task.work.waiting--
-      task.work.running++
+      if (task.place >= task.work.cutoff) continue
+      task.work.begin(task)
       return task
     }
     return undefined
@@ -151,17 +176,14 @@ export class Scheduler<Record extends ConsumerRecord.Any> {
     return work.waiting * 2 <= this.limits.waiting && work.ahead < this.limits.ahead
   }
 
-  /** Forgets what has not begun of a partition; what is running may finish. */
+  /** Begins nothing new of a partition: see {@link PartitionWork.withdraw}. */
   withdraw(partition: PartitionBuffer): void {
-    const work = this.works.get(partition)
-    if (work === undefined) return
-    work.withdrawn = true
-    work.waiting = 0
+    this.works.get(partition)?.withdraw()
   }
 
-  /** Forgets what has not begun. */
+  /** Begins nothing new. */
   withdrawAll(): void {
-    for (const partition of this.works.keys()) this.withdraw(partition)
+    for (const work of this.works.values()) work.withdraw()
   }
 
   /** The partition has ended for good. */
@@ -174,10 +196,10 @@ export class Scheduler<Record extends ConsumerRecord.Any> {
     return this.works.get(partition)?.lastDone?.record.nextOffset
   }
 
-  get running(): number {
-    let running = 0
-    for (const work of this.works.values()) running += work.running
-    return running
+  /** Whether something runs, or has to. */
+  get inHand(): boolean {
+    for (const work of this.works.values()) if (work.inHand) return true
+    return false
   }
 
   private chainOf(record: Record): unknown {

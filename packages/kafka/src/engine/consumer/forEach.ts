@@ -115,7 +115,7 @@ export const run = <E, R, E2, R2>(
     lane.inHand = (partition) => {
       const work = scheduler.works.get(partition)
       if (work === undefined) return false
-      if (work.running > 0) return true
+      if (work.inHand) return true
       const watermark = scheduler.watermark(partition)
       return watermark !== undefined && watermark > (partition.committed ?? partition.start)
     }
@@ -153,8 +153,10 @@ export const run = <E, R, E2, R2>(
         if (work.ahead === 0) times.tell(work.partition)
       }
       if (work.withdrawn) {
-        if (work.running === 0) loop.wake()
-        if (work.partition.status === "ended" && work.running === 0) scheduler.remove(work.partition)
+        if (work.inHand) return
+        loop.wake()
+        if (work.partition.status === "ended") scheduler.remove(work.partition)
+        if (ended && !scheduler.inHand) bell.ring(options.concurrency)
       } else if (scheduler.hasRoom(work)) lane.release(work.partition)
     }
 
@@ -177,7 +179,7 @@ export const run = <E, R, E2, R2>(
         }
       })
     }).pipe(
-      Effect.flatMap(() => ended ? Effect.void : Effect.flatMap(bell.wait, () => worker))
+      Effect.flatMap(() => ended && !scheduler.inHand ? Effect.void : Effect.flatMap(bell.wait, () => worker))
     )
 
     const workers = Effect.forEach(Array.from({ length: options.concurrency }), () => worker, {
