@@ -182,6 +182,8 @@ export const make = (self: Environment, options: Options = {}): Connection => {
     const socket = tls === undefined ? Net.connect({ host, port }, onConnect) : openTls(tls, host, port, onConnect)
     socket.setKeepAlive(true, 60_000)
     socket.setNoDelay(true)
+    // in an outage kafkajs says goodbye to the same closed socket again and again, which leaves a listener each time
+    socket.setMaxListeners(0)
     sockets.add(socket)
     socket.once("close", () => sockets.delete(socket))
     socket.on("error", (error) => {

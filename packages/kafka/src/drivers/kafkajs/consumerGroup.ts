@@ -44,7 +44,7 @@ export interface Holding {
 export type FatalError = ClientError | ConsumerError | UnknownTopicError
 
 /** kafkajs looks around so often while nothing is to be fetched: it bounds how long leaving takes. In milliseconds. */
-const tick = 50
+const tick = 100
 
 /**
  * The longest time between two heartbeats, in milliseconds. By the first one the generation is learnt, and by any the
