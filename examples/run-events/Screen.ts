@@ -36,12 +36,10 @@ const redrawn = Effect.gen(function*() {
   const screen: Screen = {
     draw: (frame) =>
       Effect.gen(function*() {
-        const lines = View.board(
-          frame,
-          printed,
-          { columns: yield* terminal.columns, rows: yield* terminal.rows },
-          style
-        )
+        // a terminal that does not say how large it is counts as one of 80 by 24
+        const columns = (yield* terminal.columns) || 80
+        const rows = (yield* terminal.rows) || 24
+        const lines = View.board(frame, printed, { columns, rows }, style)
         const toTheTop = height === 0 ? "" : `\x1b[${height}A`
         height = lines.length
         yield* terminal.display(`${toTheTop}${lines.map((line) => `${line}\x1b[K\n`).join("")}\x1b[J`)

@@ -25,6 +25,7 @@ const localBroker = Layer.unwrapScoped(Effect.gen(function*() {
         ? cause
         : new KafkaFailure(String(cause), { cause })
   })
+  yield* Console.error("Starting a Kafka on this machine …")
   // Ctrl-C while it starts need not wait: the broker ends with this process in any case.
   const kafka = yield* Effect.uninterruptibleMask((restore) =>
     Effect.tap(restore(starting), (kafka) => Effect.addFinalizer(() => Effect.promise(kafka.close)))

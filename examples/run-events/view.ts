@@ -46,6 +46,10 @@ const row = (style: Style["Type"], columns: number) => (run: Run): string =>
   `${style(run.completed ? "green" : "yellow", cell(run.completed ? "completed" : "open", 10))} ` +
   fit(order(run), columns - 48)
 
+/** How many events are stored: a reader may see one before its acknowledgement is back. */
+const produced = ({ acknowledged, readers }: Snapshot): number =>
+  Math.max(acknowledged, readers.projection.reached, readers.printer.reached)
+
 /** The board that a terminal shows, with the last lines that were printed below it. */
 export const board = (
   { plan, runs, snapshot, title }: Frame,
@@ -63,7 +67,7 @@ export const board = (
   return [
     style("bold", fit(title, columns)),
     "",
-    bar(style, "produced", snapshot.acknowledged, plan.total),
+    bar(style, "produced", produced(snapshot), plan.total),
     bar(style, "projected", snapshot.readers.projection.reached, plan.total),
     bar(style, "printed", snapshot.readers.printer.reached, plan.total),
     "",
@@ -77,7 +81,7 @@ export const board = (
 
 /** The same in one line, where nothing can be redrawn. */
 export const line = ({ plan, snapshot }: Frame): string =>
-  `-- ${number(snapshot.acknowledged)} of ${number(plan.total)} events produced, ` +
+  `-- ${number(produced(snapshot))} of ${number(plan.total)} events produced, ` +
   `${number(snapshot.readers.projection.reached)} projected, ${number(snapshot.readers.printer.reached)} printed`
 
 export interface Check {
