@@ -9,8 +9,9 @@
 import type { BatchResult, ProducerBatch, RawProducerRecord, SendError } from "../../KafkaClient.ts"
 import { ProducerError } from "../../KafkaError.ts"
 import type { RecordMetadata } from "../../ProducerRecord.ts"
+import type { RecordHeaders } from "../../RecordHeaders.ts"
 
-/** Sizes in bytes, times in milliseconds. */
+/** Sizes in bytes, times in milliseconds since any one moment. */
 export interface Options {
   /** A batch takes no further record that would make it larger than this. */
   readonly batchSize: number
@@ -30,60 +31,51 @@ export interface Options {
   readonly onFailed: (topic: string, partition: number | undefined, records: number, error: SendError) => void
 }
 
-/** Who is told what became of records. One waiter may have many records, told apart by their index. */
-export interface Waiter {
-  /** The record has got its place in the buffer. */
-  onAccepted(index: number): void
-  onStored(index: number, metadata: RecordMetadata): void
-  onFailed(index: number, error: SendError): void
-}
-
 /** A batch without records, as the record format has it. */
 export const batchOverhead = 61
 
 /** Means that the accumulator is to choose the partition. */
 export const anyPartition = -1
 
-/** One record on its way. */
-export class Entry {
+/** One record on its way, and who is told what became of it. It is what the driver is given, too. */
+export abstract class Entry implements RawProducerRecord {
+  readonly key: Uint8Array | null
+  readonly value: Uint8Array | null
+  readonly headers: RecordHeaders
+  readonly timestamp: bigint
   readonly topic: TopicQueues
   partition: number
-  readonly record: RawProducerRecord
   readonly size: number
   readonly deadline: number
-  readonly waiter: Waiter
-  readonly index: number
   state: "new" | "waiting" | "queued" | "inFlight" | "settled" = "new"
   sequence = 0
   batch: Batch | undefined = undefined
 
-  constructor(
-    topic: TopicQueues,
-    partition: number,
-    record: RawProducerRecord,
-    size: number,
-    deadline: number,
-    waiter: Waiter,
-    index: number
-  ) {
+  constructor(topic: TopicQueues, partition: number, record: RawProducerRecord, size: number, deadline: number) {
+    this.key = record.key
+    this.value = record.value
+    this.headers = record.headers
+    this.timestamp = record.timestamp
     this.topic = topic
     this.partition = partition
-    this.record = record
     this.size = size
     this.deadline = deadline
-    this.waiter = waiter
-    this.index = index
   }
+  /** Whether there is anybody left. Asked when the record is about to be sent: it is withdrawn if not. */
+  abstract isWaiting(): boolean
+  /** The record has got its place in the buffer. */
+  abstract onAccepted(): void
+  abstract onStored(metadata: RecordMetadata): void
+  abstract onFailed(error: SendError): void
 }
 
 /** Records of one partition that are sent together. */
 export class Batch implements ProducerBatch {
   readonly queue: PartitionQueue
-  /** In step with `records`, but for entries that were settled since. */
-  entries: Array<Entry> = []
-  records: Array<RawProducerRecord> = []
+  /** While it is in flight some of them may be settled already. */
+  records: Array<Entry> = []
   bytes = batchOverhead
-  /** Entries that are not settled. */
+  /** Records that are not settled. */
   live = 0
   /** When the first record came. */
   readonly since: number
@@ -104,20 +96,18 @@ export class Batch implements ProducerBatch {
     return this.queue.partition
   }
   add(entry: Entry): void {
-    this.entries.push(entry)
-    this.records.push(entry.record)
+    this.records.push(entry)
     this.bytes += entry.size
     this.live++
     entry.batch = this
     entry.state = "queued"
   }
-  /** Forgets the settled entries; answers the bytes that this frees. */
+  /** Forgets the settled records; answers the bytes that this frees. */
   compact(): number {
-    if (this.live === this.entries.length) return 0
+    if (this.live === this.records.length) return 0
     const before = this.bytes
-    this.entries = this.entries.filter((entry) => entry.state !== "settled")
-    this.records = this.entries.map((entry) => entry.record)
-    this.bytes = this.entries.reduce((sum, entry) => sum + entry.size, batchOverhead)
+    this.records = this.records.filter((entry) => entry.state !== "settled")
+    this.bytes = this.records.reduce((sum, entry) => sum + entry.size, batchOverhead)
     return before - this.bytes
   }
 }
@@ -164,7 +154,6 @@ export class Accumulator {
   private readonly topics = new Map<string, TopicQueues>()
   /** Queues with batches and none in flight; those that waited longest come first. */
   private listed: Array<PartitionQueue> = []
-  private readonly flying = new Set<Batch>()
   private waiting: Array<Entry> = []
   private waitingHead = 0
   private readonly flushes = new Set<Flush>()
@@ -229,37 +218,43 @@ export class Accumulator {
     let room = this.options.maxRequestSize
     this.nextReady = Infinity
     for (const queue of this.listed) {
-      const batch = queue.batches[0]
-      if (batch === undefined) {
-        queue.listed = false
+      queue.listed = false
+      const head = queue.batches[0]
+      if (head === undefined) continue
+      const lingers = !hurry && head.attempts === 0 && queue.batches.length === 1 && head.bytes < this.options.batchSize
+      const readyAt = Math.max(queue.notBefore, lingers ? head.since + this.options.linger : 0)
+      if (readyAt > now || (taken.length > 0 && head.bytes > room)) {
+        this.nextReady = Math.min(this.nextReady, Math.max(readyAt, now))
+        queue.listed = true
+        left.push(queue)
         continue
       }
-      const readyAt = Math.max(
-        queue.notBefore,
-        hurry || queue.batches.length > 1 || batch.bytes >= this.options.batchSize || batch.attempts > 0
-          ? 0
-          : batch.since + this.options.linger
-      )
-      if (readyAt > now) {
-        if (readyAt < this.nextReady) this.nextReady = readyAt
-        left.push(queue)
-      } else if (taken.length > 0 && batch.bytes > room) {
-        this.nextReady = now
-        left.push(queue)
-      } else {
-        this.release(batch.compact())
-        room -= batch.bytes
-        batch.attempts++
-        for (const entry of batch.entries) entry.state = "inFlight"
-        queue.batches.shift()
-        queue.inFlight = batch
-        queue.listed = false
-        this.flying.add(batch)
+      const batch = this.take(queue)
+      if (batch !== undefined) {
         taken.push(batch)
+        room -= batch.bytes
       }
     }
     this.listed = left
+    if (this.admit(now)) this.nextReady = now
     return taken
+  }
+
+  /** The first batch of a queue that anybody waits for, in flight. */
+  private take(queue: PartitionQueue): Batch | undefined {
+    for (let batch = queue.batches[0]; batch !== undefined; batch = queue.batches[0]) {
+      for (const entry of batch.records) {
+        if (entry.state === "queued" && !entry.isWaiting()) this.drop(entry)
+      }
+      if (batch.live === 0) continue
+      batch.compact()
+      batch.attempts++
+      for (const entry of batch.records) entry.state = "inFlight"
+      queue.batches.shift()
+      queue.inFlight = batch
+      return batch
+    }
+    return undefined
   }
 
   /** Tells what became of a batch that `drain` gave out, and answers what that meant. */
@@ -267,7 +262,6 @@ export class Accumulator {
     const queue = batch.queue
     queue.inFlight = undefined
     queue.notBefore = 0
-    this.flying.delete(batch)
     const meaning = this.judge(batch, result, now)
     this.list(queue)
     this.admit(now)
@@ -276,7 +270,7 @@ export class Accumulator {
 
   private judge(batch: Batch, result: BatchResult, now: number): "stored" | "retried" | "split" | "failed" {
     const queue = batch.queue
-    const entries = batch.entries
+    const entries = batch.records
     if (result._tag === "Stored") {
       this.release(batch.bytes - batchOverhead)
       const known = result.baseOffset >= 0n
@@ -285,11 +279,11 @@ export class Accumulator {
         const entry = entries[i]!
         if (entry.state !== "settled") {
           this.finish(entry)
-          entry.waiter.onStored(entry.index, {
+          entry.onStored({
             topic: queue.topic.name,
             partition: queue.partition,
             offset,
-            timestamp: result.logAppendTime ?? entry.record.timestamp
+            timestamp: result.logAppendTime ?? entry.timestamp
           })
         }
         if (known) offset++
@@ -302,7 +296,7 @@ export class Accumulator {
       batch.perhapsStored ||= result.outcome === "unknown"
       this.release(batch.compact())
       if (batch.live > 0) {
-        for (const entry of batch.entries) entry.state = "queued"
+        for (const entry of batch.records) entry.state = "queued"
         queue.batches.unshift(batch)
         queue.notBefore = now + this.options.backoff(batch.attempts)
       }
@@ -318,7 +312,7 @@ export class Accumulator {
     }
     this.release(batch.bytes - batchOverhead)
     const failure = result.outcome === "unknown" ? unknownOutcome(batch, error) : error
-    this.fail(batch.entries, failure)
+    this.fail(batch.records, failure)
     return "failed"
   }
 
@@ -332,12 +326,12 @@ export class Accumulator {
       if (entry.deadline < this.nextDeadline) this.nextDeadline = entry.deadline
       return false
     }
-    for (const batch of this.flying) {
-      const late = batch.entries.filter(isLate)
+    for (const batch of this.inFlight()) {
+      const late = batch.records.filter(isLate)
       if (late.length > 0) this.fail(late, timedOut(batch.topic, batch.partition, "no acknowledgement", false))
     }
     for (const batch of this.queued()) {
-      const late = batch.entries.filter(isLate)
+      const late = batch.records.filter(isLate)
       if (late.length === 0) continue
       const why = batch.attempts === 0 ? "not sent" : `sent ${batch.attempts} times without success`
       this.fail(late, timedOut(batch.topic, batch.partition, why, !batch.perhapsStored, batch.lastError))
@@ -350,13 +344,13 @@ export class Accumulator {
 
   /** Fails everything there is, in flight or not. */
   failAll(error: (inFlight: boolean, topic: string, partition: number | undefined) => SendError): void {
-    for (const batch of this.flying) this.fail(batch.entries, error(true, batch.topic, batch.partition))
+    for (const batch of this.inFlight()) this.fail(batch.records, error(true, batch.topic, batch.partition))
     this.failQueued(error)
   }
 
   /** Fails everything that is not in flight. */
   failQueued(error: (inFlight: boolean, topic: string, partition: number | undefined) => SendError): void {
-    for (const batch of this.queued()) this.fail(batch.entries, error(false, batch.topic, batch.partition))
+    for (const batch of this.queued()) this.fail(batch.records, error(false, batch.topic, batch.partition))
     const waiting = this.waiting.slice(this.waitingHead)
     this.waiting = []
     this.waitingHead = 0
@@ -381,8 +375,17 @@ export class Accumulator {
 
   // -------------------------------------------------------------------------------------------------------------------
 
+  // Not kept in a `Set`: V8 makes a chain of a set's outgrown tables, on which garbage gets old.
+  private inFlight(): ReadonlyArray<Batch> {
+    return this.queues().flatMap((queue) => queue.inFlight ?? [])
+  }
+
   private queued(): ReadonlyArray<Batch> {
-    return [...this.topics.values()].flatMap((topic) => topic.queues.flatMap((queue) => queue?.batches ?? []))
+    return this.queues().flatMap((queue) => queue.batches)
+  }
+
+  private queues(): ReadonlyArray<PartitionQueue> {
+    return [...this.topics.values()].flatMap((topic) => topic.queues.filter((queue) => queue !== undefined))
   }
 
   private place(entry: Entry, now: number): boolean {
@@ -396,7 +399,7 @@ export class Accumulator {
       this.list(queue)
     }
     batch.add(entry)
-    entry.waiter.onAccepted(entry.index)
+    entry.onAccepted()
     return fresh || this.options.linger === 0 || batch.bytes >= this.options.batchSize
   }
 
@@ -437,8 +440,9 @@ export class Accumulator {
     this.listed.push(queue)
   }
 
-  /** Gives free room to those that wait for it, in their order. */
-  private admit(now: number): void {
+  /** Gives free room to those that wait for it, in their order. Answers whether somebody got some. */
+  private admit(now: number): boolean {
+    const before = this.waitingHead
     while (this.waitingHead < this.waiting.length) {
       const entry = this.waiting[this.waitingHead]!
       if (entry.state === "waiting") {
@@ -447,10 +451,12 @@ export class Accumulator {
       }
       this.waitingHead++
     }
+    const admitted = this.waitingHead > before
     if (this.waitingHead === this.waiting.length || this.waitingHead > 1024) {
       this.waiting = this.waiting.slice(this.waitingHead)
       this.waitingHead = 0
     }
+    return admitted
   }
 
   private release(bytes: number): void {
@@ -497,7 +503,7 @@ export class Accumulator {
       if (entry.partition !== anyPartition) partition = entry.partition
       if (entry.state === "queued") this.drop(entry)
       else this.finish(entry)
-      entry.waiter.onFailed(entry.index, error)
+      entry.onFailed(error)
     }
     if (failed > 0) this.options.onFailed(topic, partition, failed, error)
   }
@@ -510,8 +516,8 @@ const openBatch = (queue: PartitionQueue): Batch | undefined => {
 }
 
 const halves = (batch: Batch): Array<Batch> => {
-  const middle = Math.ceil(batch.entries.length / 2)
-  return [batch.entries.slice(0, middle), batch.entries.slice(middle)].filter((half) => half.length > 0).map((half) => {
+  const middle = Math.ceil(batch.records.length / 2)
+  return [batch.records.slice(0, middle), batch.records.slice(middle)].filter((half) => half.length > 0).map((half) => {
     const out = new Batch(batch.queue, batch.since)
     out.attempts = batch.attempts
     out.lastError = batch.lastError

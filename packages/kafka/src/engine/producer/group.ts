@@ -3,14 +3,14 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { SendError } from "../../KafkaClient.ts"
+import type { RawProducerRecord, SendError } from "../../KafkaClient.ts"
 import { ProducerError } from "../../KafkaError.ts"
 import type { RecordMetadata } from "../../ProducerRecord.ts"
-import type { Waiter } from "./accumulator.ts"
+import { Entry, type TopicQueues } from "./accumulator.ts"
 
 type Outcome = Exit.Exit<ReadonlyArray<RecordMetadata>, SendError>
 
-export class Group implements Waiter {
+export class Group {
   private readonly topic: string
   private readonly indexed: boolean
   private readonly metadata: Array<RecordMetadata>
@@ -95,6 +95,37 @@ export class Group implements Waiter {
       description: `${records.length} of ${this.metadata.length} records were not stored: ${first.message}`,
       cause: first
     })
+  }
+}
+
+/** One record of a group. */
+export class GroupEntry extends Entry {
+  private readonly group: Group
+  private readonly index: number
+  constructor(
+    topic: TopicQueues,
+    partition: number,
+    record: RawProducerRecord,
+    size: number,
+    deadline: number,
+    group: Group,
+    index: number
+  ) {
+    super(topic, partition, record, size, deadline)
+    this.group = group
+    this.index = index
+  }
+  isWaiting(): boolean {
+    return true
+  }
+  onAccepted(): void {
+    this.group.onAccepted(this.index)
+  }
+  onStored(metadata: RecordMetadata): void {
+    this.group.onStored(this.index, metadata)
+  }
+  onFailed(error: SendError): void {
+    this.group.onFailed(this.index, error)
   }
 }
 

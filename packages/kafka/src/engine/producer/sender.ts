@@ -17,11 +17,13 @@ import type { Settings } from "./settings.ts"
 
 export interface Sender {
   readonly accumulator: Accumulator
-  /** Milliseconds since 1970, by Effect's Clock. */
+  /** Milliseconds since the producer was opened, by Effect's Clock: small numbers are cheap to keep. */
   readonly now: () => number
+  /** The same moment as milliseconds since 1970. */
+  readonly timestamp: (now: number) => bigint
   /** Why nothing is taken any more, for a record of this topic. */
   readonly refusal: (topic: string) => SendError | undefined
-  readonly append: (entry: Entry) => void
+  readonly append: (entry: Entry, now: number) => void
   readonly withdraw: (entry: Entry) => void
   /** Until all that was taken before is settled. */
   readonly flush: Effect.Effect<void>
@@ -43,7 +45,8 @@ export const make = (options: {
   Effect.gen(function*() {
     const { clientId, emit, session, settings } = options
     const clock = yield* Effect.clock
-    const now = () => clock.unsafeCurrentTimeMillis()
+    const openedAt = clock.unsafeCurrentTimeMillis()
+    const now = () => clock.unsafeCurrentTimeMillis() - openedAt
     const random = new PCGRandom(yield* Random.nextInt)
     const timer = yield* FiberHandle.make<void>()
 
@@ -196,12 +199,22 @@ export const make = (options: {
       )
     )
 
+    let stampedAt = -1
+    let stamp = 0n
+
     return {
       accumulator,
       now,
+      timestamp: (now) => {
+        if (now !== stampedAt) {
+          stampedAt = now
+          stamp = BigInt(Math.floor(openedAt + now))
+        }
+        return stamp
+      },
       refusal: (topic) => refusal?.(topic),
-      append: (entry) => {
-        if (accumulator.append(entry, now())) wake()
+      append: (entry, now) => {
+        if (accumulator.append(entry, now)) wake()
       },
       withdraw: (entry) => accumulator.withdraw(entry, now()),
       flush,

@@ -43,9 +43,9 @@ export const serialize = <Slug extends string, K, V, R>(
   known: KnownTopic,
   topic: Topic.Topic<Slug, K, V, R>,
   record: ProducerRecord<K, V>,
-  now: number
+  now: bigint
 ): Serialized<R> => {
-  const timestamp = timestampOf(record.timestamp ?? now)
+  const timestamp = record.timestamp === undefined ? now : timestampOf(record.timestamp)
   if (timestamp === undefined) {
     return Effect.fail(
       new ProducerError({

@@ -1,12 +1,17 @@
 /**
- * The transaction that a fiber is in. `Producer.transaction` provides it to its effect; whoever consumes and produces
- * exactly once sends the consumed offsets through it.
+ * Transactions: one at a time, each with an effect whose records are committed together, or not at all.
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
-import type { GroupMetadata, OffsetAndMetadata, SendError } from "../../KafkaClient.ts"
-import type { CommitError } from "../../KafkaError.ts"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { GroupMetadata, OffsetAndMetadata, ProducerSession, SendError } from "../../KafkaClient.ts"
+import { type CommitError, ProducerError, TransactionError } from "../../KafkaError.ts"
+import type { Emit } from "../observe.ts"
+import { invalid } from "./partition.ts"
+import type { Sender } from "./sender.ts"
 
+/** The transaction that an effect is in. Whoever consumes and produces exactly once sends its offsets through it. */
 export interface Transaction {
   /** `false` from the moment its effect has ended. */
   open: boolean
@@ -19,7 +24,123 @@ export interface Transaction {
   ) => Effect.Effect<void, SendError | CommitError>
 }
 
+/** The transaction of this fiber. `Producer.transaction` provides it to its effect. */
 export class CurrentTransaction extends Context.Reference<CurrentTransaction>()(
   "@coffeebuddy/kafka/engine/CurrentTransaction",
   { defaultValue: (): Transaction | undefined => undefined }
 ) {}
+
+export interface Transactions {
+  /** The one that is under way. */
+  readonly current: () => Transaction | undefined
+  readonly transact: <A, E, R>(
+    effect: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | SendError | CommitError | TransactionError, R>
+}
+
+export const make = (options: {
+  readonly session: ProducerSession
+  readonly sender: Sender
+  readonly transactionalId: string | undefined
+  readonly emit: Emit
+}): Effect.Effect<Transactions> =>
+  Effect.gen(function*() {
+    const { emit, sender, session, transactionalId } = options
+    const oneAtATime = yield* Effect.makeSemaphore(1)
+    let current: Transaction | undefined
+
+    /** What the driver says of a transaction. A producer that is fenced never sends again. */
+    const asked = <A, E extends SendError | CommitError>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      Effect.tapError(effect, (error) =>
+        Effect.sync(() => {
+          if (error._tag === "ProducerFencedError") sender.die(error)
+        }))
+
+    const begin: Effect.Effect<Transaction, SendError> = Effect.suspend(() => {
+      const over = sender.refusal("a transaction")
+      if (over !== undefined) return Effect.fail(over)
+      const transaction: Transaction = {
+        open: true,
+        failure: undefined,
+        sendOffsets: (offsets, group) =>
+          Effect.suspend((): Effect.Effect<void, SendError | CommitError> =>
+            transaction.open
+              ? asked(session.sendOffsets(offsets, group))
+              : Effect.fail(invalid("a transaction", "it has ended"))
+          ).pipe(
+            Effect.tapError((error) => Effect.sync(() => void (transaction.failure ??= error)))
+          )
+      }
+      return Effect.map(asked(session.begin), () => current = transaction)
+    })
+
+    /** Takes back what was not sent, waits for what was, and aborts. */
+    const abort = Effect.suspend(() => {
+      sender.accumulator.failQueued((_, topic, partition) =>
+        new ProducerError({
+          topic,
+          ...(partition === undefined ? {} : { partition }),
+          reason: "closed",
+          retriable: true,
+          description: "the transaction was aborted before the record was sent"
+        })
+      )
+      return Effect.zipRight(sender.flush, asked(session.abort))
+    })
+
+    /** Commits if all went well, and makes sure that it is aborted otherwise. */
+    const end = <A, E>(
+      transaction: Transaction,
+      exit: Exit.Exit<A, E>,
+      restore: <B, F, S>(effect: Effect.Effect<B, F, S>) => Effect.Effect<B, F, S>
+    ): Effect.Effect<A, E | SendError | CommitError> => {
+      const commit = Effect.suspend((): Effect.Effect<void, SendError | CommitError> =>
+        transaction.failure === undefined ? asked(session.commit) : Effect.fail(transaction.failure)
+      )
+      const committed = Effect.tap(exit, () => Effect.zipRight(restore(sender.flush), commit))
+      return Effect.catchAllCause(committed, (cause) =>
+        Effect.matchCauseEffect(abort, {
+          onFailure: (andToo) => Effect.failCause(Cause.sequential(cause, andToo)),
+          onSuccess: () => Effect.failCause(cause)
+        }))
+    }
+
+    const transact: Transactions["transact"] = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
+      type Error = E | SendError | CommitError | TransactionError
+      if (transactionalId === undefined) return Effect.fail(new TransactionError({ reason: "not-transactional" }))
+      const run: Effect.Effect<A, Error, R> = Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(begin, (transaction) => {
+          const startedAt = sender.now()
+          return restore(within(effect, transaction)).pipe(
+            Effect.exit,
+            Effect.flatMap((exit) => {
+              transaction.open = false
+              return end(transaction, exit, restore)
+            }),
+            Effect.onExit((exit) =>
+              Effect.sync(() => {
+                current = undefined
+                if (!emit.enabled) return
+                const outcome = Exit.isSuccess(exit) ? "committed" : "aborted"
+                emit({ _tag: "TransactionEnded", transactionalId, outcome, millis: sender.now() - startedAt })
+              })
+            )
+          )
+        })
+      )
+      return Effect.flatMap(CurrentTransaction, (outer): Effect.Effect<A, Error, R> =>
+        outer !== undefined && outer === current
+          ? Effect.fail(new TransactionError({ reason: "nested" }))
+          : oneAtATime.withPermits(1)(run))
+    }
+
+    return {
+      current: () =>
+        current,
+      transact
+    }
+  })
+
+/** A reference is nobody's requirement, so there is none to be taken away. */
+const within = <A, E, R>(effect: Effect.Effect<A, E, R>, transaction: Transaction): Effect.Effect<A, E, R> =>
+  Effect.mapInputContext(effect, (context: Context.Context<R>) => Context.add(context, CurrentTransaction, transaction))
