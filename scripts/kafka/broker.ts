@@ -7,6 +7,7 @@ import * as path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Distribution } from "./distribution.ts"
 import { KafkaFailure } from "./errors.ts"
+import { aliveBrokers } from "./metadata.ts"
 import { spawnBound } from "./process.ts"
 
 export interface KafkaBroker {
@@ -37,6 +38,8 @@ export interface BrokerOptions {
   readonly distribution: Distribution
   readonly nodeId: number
   readonly address: string
+  /** Where the other brokers come in, without a lock. */
+  readonly internalAddress: string
   /** The folder of this broker, which has `server.properties` in it. */
   readonly directory: string
   readonly dataDirectory: string
@@ -53,7 +56,15 @@ export const tail = async (file: string, lines = 30): Promise<string> => {
   return text.trimEnd().split("\n").slice(-lines).join("\n")
 }
 
-const startedLine = "Kafka Server started"
+/** Asks until it is so, or the time is over. */
+export const waitUntil = async (condition: () => boolean | Promise<boolean>, timeoutMs: number): Promise<boolean> => {
+  const deadline = Date.now() + timeoutMs
+  while (!(await condition())) {
+    if (Date.now() > deadline) return false
+    await sleep(25)
+  }
+  return true
+}
 
 export const makeBroker = (options: BrokerOptions): KafkaBroker => {
   const { directory, nodeId } = options
@@ -62,22 +73,13 @@ export const makeBroker = (options: BrokerOptions): KafkaBroker => {
 
   const isRunning = (): boolean => child !== undefined && child.exitCode === null && child.signalCode === null
 
-  const waitUntil = async (condition: () => boolean | Promise<boolean>, timeoutMs: number): Promise<boolean> => {
-    const deadline = Date.now() + timeoutMs
-    while (!(await condition())) {
-      if (Date.now() > deadline) return false
-      await sleep(20)
-    }
-    return true
-  }
-
   const start = async (): Promise<void> => {
     if (isRunning()) throw new KafkaFailure(`Broker ${nodeId} runs already`)
-    const log = await fs.open(logFile, "a+")
+    // The log goes straight to a file, so that a broker never waits for our event loop.
+    const log = await fs.open(logFile, "a")
+    let started: ChildProcess
     try {
-      // The log goes straight to a file, so that a broker never waits for our event loop.
-      const from = (await log.stat()).size
-      const started = spawnBound(
+      started = spawnBound(
         options.distribution.java,
         [
           ...options.jvmOptions,
@@ -88,40 +90,28 @@ export const makeBroker = (options: BrokerOptions): KafkaBroker => {
         ],
         { stdio: ["ignore", log.fd, log.fd], remove: options.root }
       )
-      child = started
-      let problem: Error | undefined
-      started.once("error", (error) => {
-        problem = error
-      })
-      // A program that forgets to close its cluster can still end, and takes the cluster with it.
-      started.unref()
-
-      let seen = ""
-      let position = from
-      const buffer = Buffer.alloc(65_536)
-      const saysStarted = async (): Promise<boolean> => {
-        for (;;) {
-          const { bytesRead } = await log.read(buffer, 0, buffer.length, position)
-          if (bytesRead === 0) return false
-          position += bytesRead
-          seen = seen.slice(-startedLine.length) + buffer.toString("latin1", 0, bytesRead)
-          if (seen.includes(startedLine)) return true
-        }
-      }
-      let ready = false
-      const decided = await waitUntil(async () => {
-        ready = await saysStarted()
-        return ready || problem !== undefined || !isRunning()
-      }, options.startTimeoutMs)
-      if (ready) return
-      const why = decided
-        ? problem?.message ?? `it ended with ${started.signalCode ?? `code ${started.exitCode}`}`
-        : `it was not ready within ${options.startTimeoutMs} ms`
-      await kill()
-      throw new KafkaFailure(`Broker ${nodeId} did not start: ${why}. The end of its log:\n${await tail(logFile)}`)
     } finally {
       await log.close()
     }
+    child = started
+    let problem: Error | undefined
+    started.once("error", (error) => {
+      problem = error
+    })
+    // A program that forgets to close its cluster can still end, and takes the cluster with it.
+    started.unref()
+
+    let ready = false
+    const decided = await waitUntil(async () => {
+      ready = (await aliveBrokers(options.internalAddress)).includes(nodeId)
+      return ready || problem !== undefined || !isRunning()
+    }, options.startTimeoutMs)
+    if (ready && isRunning()) return
+    const why = decided
+      ? problem?.message ?? `it ended with ${started.signalCode ?? `code ${started.exitCode}`}`
+      : `it was not ready within ${options.startTimeoutMs} ms`
+    await kill()
+    throw new KafkaFailure(`Broker ${nodeId} did not start: ${why}. The end of its log:\n${await tail(logFile)}`)
   }
 
   const kill = async (): Promise<void> => {

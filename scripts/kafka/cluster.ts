@@ -7,11 +7,12 @@ import * as fs from "node:fs/promises"
 import * as os from "node:os"
 import * as path from "node:path"
 import { classArchive } from "./archive.ts"
-import { type KafkaBroker, makeBroker } from "./broker.ts"
+import { type KafkaBroker, makeBroker, waitUntil } from "./broker.ts"
 import { type Certificates, makeCertificates } from "./certificates.ts"
 import { type Distribution, resolveDistribution } from "./distribution.ts"
 import { KafkaFailure } from "./errors.ts"
 import { hasSasl, hasTls, type KafkaListener } from "./listeners.ts"
+import { aliveBrokers } from "./metadata.ts"
 import { freePorts } from "./ports.ts"
 import { run } from "./process.ts"
 import { type KafkaNode, serverProperties } from "./properties.ts"
@@ -171,6 +172,7 @@ const startOnce = async (options: KafkaOptions, { distribution, sharing }: Jvm):
         distribution,
         nodeId: node.nodeId,
         address: `${host}:${node.clients[0]!.port}`,
+        internalAddress: `${host}:${node.internalPort}`,
         directory,
         dataDirectory,
         root,
@@ -189,6 +191,13 @@ const startOnce = async (options: KafkaOptions, { distribution, sharing }: Jvm):
       })
     }))
     await Promise.all(brokers.map((broker) => broker.start()))
+    // Each has started; now each must have heard of the others.
+    const startTimeoutMs = options.startTimeoutMs ?? 60_000
+    const acquainted = await waitUntil(async () => {
+      const known = await Promise.all(nodes.map((node) => aliveBrokers(`${host}:${node.internalPort}`)))
+      return known.every((alive) => alive.length === nodes.length)
+    }, startTimeoutMs)
+    if (!acquainted) throw new KafkaFailure(`The brokers did not find each other within ${startTimeoutMs} ms`)
 
     const bootstrapServersOf = (listener: KafkaListener): string => {
       const at = listeners.indexOf(listener)

@@ -90,6 +90,19 @@ const isWhole = async (directory: string, pomHash: string): Promise<boolean> => 
   }
 }
 
+/** Removes what a fetch left behind that was killed. Nobody fetches for an hour. */
+const sweep = async (target: string): Promise<void> => {
+  const parent = path.dirname(target)
+  for (const name of await fs.readdir(parent)) {
+    const file = path.join(parent, name)
+    if (!file.startsWith(`${target}.part-`)) continue
+    const found = await fs.stat(file).catch(() => undefined)
+    if (found !== undefined && Date.now() - found.mtimeMs > 3_600_000) {
+      await fs.rm(file, { recursive: true, force: true })
+    }
+  }
+}
+
 const download = async (
   maven: string,
   version: string,
@@ -97,8 +110,8 @@ const download = async (
   pomText: string,
   pomHash: string
 ): Promise<void> => {
-  const parent = path.dirname(target)
-  await fs.mkdir(parent, { recursive: true })
+  await fs.mkdir(path.dirname(target), { recursive: true })
+  await sweep(target)
   const part = await fs.mkdtemp(`${target}.part-`)
   try {
     const libs = path.join(part, "libs")

@@ -33,6 +33,7 @@ mkdir -p "$libs" && echo one > "$libs/kafka.jar" && echo two > "$libs/slf4j.jar"
   )
   return {
     jar: path.join(cache, "4.1.1", "libs", "kafka.jar"),
+    cache,
     resolve: Effect.promise(() => resolveDistribution({ version: "4.1.1", cache, maven })),
     fetched: Effect.promise(async () => (await fs.readFile(calls, "utf8")).trim().split("\n").length),
     versions: Effect.promise(() => fs.readdir(cache))
@@ -67,6 +68,19 @@ RealKafka.suiteOfOwn("Kafka's jars", () => {
       yield* resolve
       expect(yield* Effect.promise(() => fs.readFile(jar, "utf8"))).toBe("one\n")
       expect(yield* fetched).toBe(3)
+    }))
+
+  it.scopedLive("take the remains of a fetch that was killed along", () =>
+    Effect.gen(function*() {
+      const { cache, resolve, versions } = yield* workshop
+      const [old, young] = [path.join(cache, "4.1.1.part-old"), path.join(cache, "4.1.1.part-young")]
+      yield* Effect.promise(async () => {
+        await fs.mkdir(old, { recursive: true })
+        await fs.mkdir(young)
+        await fs.utimes(old, new Date(0), new Date(0))
+      })
+      yield* resolve
+      expect((yield* versions).toSorted()).toEqual(["4.1.1", "4.1.1.part-young"])
     }))
 
   it.scopedLive("are unavailable, with the reason, without Maven and when Maven fails", () =>
