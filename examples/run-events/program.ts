@@ -100,8 +100,8 @@ export const program = (options: { readonly patience: Duration.DurationInput }) 
       })
     })
     yield* Console.log(["", ...View.summary(checks, plan, elapsed, style)].join("\n"))
-    const wrong = checks.filter(({ ok }) =>
-      !ok
+    const wrong = checks.filter((check) =>
+      !check.ok
     )
     if (wrong.length > 0) yield* new Summary.SummaryWrong({ wrong: wrong.map(({ what }) => what) })
   })

@@ -21,7 +21,7 @@ export interface Size {
 
 const number = new Intl.NumberFormat("en").format
 
-export const fit = (text: string, width: number): string =>
+const fit = (text: string, width: number): string =>
   text.length > width ? text.slice(0, Math.max(0, width - 1)) + "…" : text
 
 const cell = (text: string, width: number): string => fit(text, width).padEnd(width)

@@ -44,7 +44,7 @@ const execute = (
 
 const main = "run-events/main.ts"
 
-describe.concurrent("npm start", { timeout: 60_000 }, () => {
+describe.concurrent("npm start", { timeout: 120_000 }, () => {
   it("ends with 0 and a summary in which all is well", async () => {
     const { code, stderr, stdout } = await execute(main, ["--runs", "3", "--seconds", "0"])
     assert.strictEqual(stderr, "")
@@ -73,25 +73,10 @@ describe.concurrent("npm start", { timeout: 60_000 }, () => {
     assert.match(stdout, /\nStopped after \d+ of \d+ events\. What was processed is committed\.\n$/)
   })
 
-  it("says how it is used when it is used otherwise", async () => {
-    const { code, stderr, stdout } = await execute(main, ["--runs", "some"])
-    assert.strictEqual(code, 1)
-    assert.strictEqual(stdout, "")
-    assert.match(stderr, /^--runs: .*"some"/)
-    assert.include(stderr, "npm start -- [options]")
-  })
-
-  it("names the variable that is wrong", async () => {
+  it("ends with 1 and a sentence when a variable is wrong", async () => {
     const { code, stderr } = await execute(main, [], { env: { KAFKA_BOOTSTRAP_SERVERS: "kafka:port" } })
     assert.strictEqual(code, 1)
     assert.include(stderr, "KAFKA_BOOTSTRAP_SERVERS")
-    assert.notInclude(stderr, "    at ")
-  })
-
-  it("says in a sentence that the cluster can't be reached", async () => {
-    const { code, stderr } = await execute(main, [], { env: { KAFKA_BOOTSTRAP_SERVERS: "127.0.0.1:1" } })
-    assert.strictEqual(code, 1)
-    assert.include(stderr, "127.0.0.1:1")
     assert.notInclude(stderr, "    at ")
   })
 })
