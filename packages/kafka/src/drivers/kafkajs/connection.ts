@@ -112,7 +112,6 @@ export interface Connection {
   readonly kafka: Kafka
   /**
    * Ends it for good: open sockets are destroyed, which fails whatever waits for an answer, and no new one is opened.
-   * May be called again.
    */
   readonly kill: () => void
   readonly killed: () => boolean
@@ -316,9 +315,8 @@ const connectError = (
  */
 export const close = (connection: Connection, client: Pick<Client, "disconnect">): Effect.Effect<void> =>
   Effect.promise(() => client.disconnect().catch(() => undefined)).pipe(
-    Effect.timeoutOption(closeGrace),
-    Effect.zipRight(Effect.sync(connection.kill)),
     Effect.interruptible,
+    Effect.timeoutOption(closeGrace),
     Effect.ensuring(Effect.sync(connection.kill))
   )
 

@@ -10,7 +10,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
 import type { Message } from "kafkajs"
 import type {
@@ -23,14 +22,19 @@ import type {
 } from "../../KafkaClient.ts"
 import {
   type ClientError,
-  KafkaTimeoutError,
   ProducerError,
   type ProducerFencedError,
   UnknownTopicError,
   type UnsupportedFeatureError
 } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
-import { ClusterRequests, type Leaders, type LookupError, type ProducedPartition } from "./cluster.ts"
+import {
+  type BrokerRequests,
+  ClusterRequests,
+  type Leaders,
+  type LookupError,
+  type ProducedPartition
+} from "./cluster.ts"
 import * as Compression from "./compression.ts"
 import * as Connection from "./connection.ts"
 import { clientError, withoutTopic } from "./errors.ts"
@@ -107,6 +111,8 @@ interface Group {
   readonly identity: Identity | undefined
   readonly members: Array<Pending>
 }
+
+const nobody: Effect.Effect<ReadonlyArray<Pending>> = Effect.succeed([])
 
 const isOpen = (one: Pending): boolean => one.result === undefined
 
@@ -217,39 +223,41 @@ class Session {
   // -------------------------------------------------------------------------------------------------------------------
 
   send(batches: ReadonlyArray<ProducerBatch>): Effect.Effect<ReadonlyArray<BatchResult>> {
-    return Effect.gen(this, function*() {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const all = batches.map((batch) => new Pending(batch))
       for (const one of all) if (one.messages.length === 0) one.store(-1n)
       const refusal = this.transactions.refusal
       if (refusal !== undefined) { for (const one of all) one.fail(this.invalid(one, refusal), "refuse") }
-      const deadline = (yield* Clock.currentTimeMillis) + this.options.deliveryTimeout
-      yield* this.attempt(all.filter(isOpen), deadline, 0)
-      for (const { identity, result } of all) {
-        if (result?._tag === "Failed" && result.outcome === "unknown") this.transactions.renew(identity)
-      }
-      return all.map((one) => one.result!)
+      return Effect.map(
+        this.attempt(all.filter(isOpen), now + this.options.deliveryTimeout, 0),
+        () =>
+          all.map(({ identity, result }) => {
+            if (result?._tag === "Failed" && result.outcome === "unknown") this.transactions.renew(identity)
+            return result!
+          })
+      )
     }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.transactions.renew())))
   }
 
   /** One attempt for each, and further ones for what has no result then. Brokers do not wait for each other. */
   private attempt(pending: ReadonlyArray<Pending>, deadline: number, round: number): Effect.Effect<void> {
     if (pending.length === 0) return Effect.void
-    return Effect.gen(this, function*() {
-      for (const one of pending) one.pause = 100
-      yield* this.place(pending)
-      if (this.numbered) yield* this.number(pending.filter(isOpen))
-      const out = this.options.transactionalId === undefined ? [] : yield* this.enter(pending.filter(isOpen))
-      const [groups, nowhere] = this.group(pending.filter((one) => isOpen(one) && !out.includes(one)))
-      yield* Effect.forEach(
-        groups,
-        (group) => Effect.zipRight(this.deliver(group, deadline), this.again(group.members, deadline, round)),
-        {
-          concurrency: "unbounded",
-          discard: true
-        }
-      )
-      yield* this.again([...nowhere, ...out], deadline, round)
-    })
+    for (const one of pending) one.pause = 100
+    return this.place(pending).pipe(
+      Effect.flatMap(() => this.numbered ? this.number(pending.filter(isOpen)) : Effect.void),
+      Effect.flatMap(() => this.options.transactionalId === undefined ? nobody : this.enter(pending.filter(isOpen))),
+      Effect.flatMap((out) => {
+        const [groups, nowhere] = this.group(pending.filter((one) => isOpen(one) && !out.includes(one)))
+        const deliveries = groups.map((group) =>
+          Effect.flatMap(this.deliver(group), () => this.again(group.members, deadline, round))
+        )
+        if (nowhere.length + out.length > 0) deliveries.push(this.again([...nowhere, ...out], deadline, round))
+        const [first] = deliveries
+        return deliveries.length === 1 && first !== undefined
+          ? first
+          : Effect.all(deliveries, { concurrency: "unbounded", discard: true })
+      })
+    )
   }
 
   /** What has no result may have been stored, so that only we can ask again; or it can be sent in a moment. */
@@ -315,47 +323,38 @@ class Session {
     return [groups, nowhere]
   }
 
-  /** One request. */
-  private deliver(group: Group, deadline: number): Effect.Effect<void> {
-    return Effect.gen(this, function*() {
+  /** One request, which kafkajs bounds in time. */
+  private deliver(group: Group): Effect.Effect<void> {
+    return Effect.promise(async () => {
       let stage: Verdict.Stage = "unsent"
-      const request = Effect.tryPromise({
-        try: async () => {
-          const broker = await this.cluster.broker(group.leader)
-          stage = "sent"
-          return await broker.produce(this.request(group))
-        },
-        catch: (error) => ({ error })
-      })
-      const now = yield* Clock.currentTimeMillis
-      const answer = yield* Effect.either(Effect.timeoutFail(request, {
-        duration: Math.max(1, deadline - now),
-        onTimeout: (): { readonly error: unknown } => ({
-          error: new KafkaTimeoutError({ operation: "produce", millis: this.options.deliveryTimeout })
-        })
-      }))
-      if (Either.isLeft(answer)) {
-        for (const one of group.members) this.apply(one, answer.left.error, stage)
-        return
-      }
-      if (this.acks === 0) {
-        for (const one of group.members) one.store(-1n)
-        return
-      }
-      const found = new Map<TopicPartition.Key, ProducedPartition>()
-      for (const { partitions, topicName } of answer.right?.topics ?? []) {
-        for (const one of partitions) found.set(TopicPartition.key({ topic: topicName, partition: one.partition }), one)
-      }
-      for (const one of group.members) {
-        const stored = found.get(TopicPartition.key(one.batch))
-        if (stored === undefined || stored.error !== undefined) {
-          this.apply(one, stored?.error ?? new Error("the broker's answer leaves the partition out"), "sent")
-        } else {
-          const logAppendTime = BigInt(stored.logAppendTime)
-          one.store(BigInt(stored.baseOffset), logAppendTime < 0n ? undefined : logAppendTime)
-        }
+      try {
+        const broker = await this.cluster.broker(group.leader)
+        stage = "sent"
+        this.conclude(group, await broker.produce(this.request(group)))
+      } catch (error) {
+        for (const one of group.members) if (isOpen(one)) this.apply(one, error, stage)
       }
     })
+  }
+
+  private conclude({ members }: Group, answer: Awaited<ReturnType<BrokerRequests["produce"]>>): void {
+    if (this.acks === 0) {
+      for (const one of members) one.store(-1n)
+      return
+    }
+    const found = new Map<TopicPartition.Key, ProducedPartition>()
+    for (const { partitions, topicName } of answer?.topics ?? []) {
+      for (const one of partitions) found.set(TopicPartition.key({ topic: topicName, partition: one.partition }), one)
+    }
+    for (const one of members) {
+      const stored = found.get(TopicPartition.key(one.batch))
+      if (stored === undefined || stored.error !== undefined) {
+        this.apply(one, stored?.error ?? new Error("the broker's answer leaves the partition out"), "sent")
+      } else {
+        const logAppendTime = BigInt(stored.logAppendTime)
+        one.store(BigInt(stored.baseOffset), logAppendTime < 0n ? undefined : logAppendTime)
+      }
+    }
   }
 
   private request({ identity, members }: Group) {
