@@ -24,7 +24,8 @@ export {
   type JavaMetadata,
   javaPartitions,
   javaProduce,
-  type JavaProducerRecord
+  type JavaProducerRecord,
+  prepareJava
 } from "./interop.ts"
 export type { JavaTarget } from "./java.ts"
 export type { KafkaListener } from "./listeners.ts"

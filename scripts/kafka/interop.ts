@@ -3,6 +3,7 @@
  * partitioner puts keys, leaves transactions in every state, and is a member of a group.
  */
 import * as readline from "node:readline"
+import type { Distribution } from "./distribution.ts"
 import { KafkaFailure } from "./errors.ts"
 import { compile, type JavaTarget, shortLivedJvm } from "./java.ts"
 import { run, spawnBound } from "./process.ts"
@@ -88,6 +89,14 @@ const propertiesOf = (target: JavaTarget, more: Properties | undefined): Propert
   ...target.clientProperties,
   ...more
 })
+
+/**
+ * Compiles what the functions here run; otherwise the first of them does. Rejects with `KafkaUnavailable` where Java
+ * comes without its compiler.
+ */
+export const prepareJava = async (distribution: Distribution): Promise<void> => {
+  await compile(distribution, "Interop")
+}
 
 const ask = async (
   target: Pick<JavaTarget, "distribution">,

@@ -21,8 +21,7 @@ import {
   javaTools,
   type KafkaCluster,
   type KafkaListener,
-  type PasswordMechanism,
-  resolveDistribution
+  type PasswordMechanism
 } from "../../../../scripts/kafka/index.ts"
 import * as RealKafka from "./RealKafka.ts"
 
@@ -64,9 +63,6 @@ const consume = (bootstrapServers: string, topic: string, count: number) =>
     await consumer.disconnect()
     return values
   })
-
-const target = (bootstrapServers: string) =>
-  Effect.map(Effect.promise(() => resolveDistribution()), (distribution) => ({ bootstrapServers, distribution }))
 
 RealKafka.suite("the shared Kafka", (kafka) => {
   it.live("takes records and gives them back", () =>
@@ -134,6 +130,16 @@ RealKafka.suiteOfOwn("a Kafka of one's own", () => {
       expect(failure.message).toMatch(/^Broker 1 did not start: it ended with code \d+\. The end of its log:\n.+/s)
       const refused = yield* Effect.flip(RealKafka.start({ properties: { "num.partitions": "many" } }))
       expect(refused.message).toContain("num.partitions")
+    }))
+
+  it.scopedLive("shows what lies on a broker's disk", () =>
+    Effect.gen(function*() {
+      const { broker, bootstrapServers, cluster } = yield* RealKafka.start()
+      yield* createTopic(bootstrapServers, "orders")
+      yield* produce(bootstrapServers, "orders", ["espresso", "ristretto"])
+      const batches = yield* Effect.promise(() => dumpLog(cluster.distribution, cluster.broker(1), "orders", 0))
+      expect(batches).toMatchObject([{ baseOffset: "0", count: "2", compresscodec: "none", isControl: "false" }])
+      expect(broker(1).address).toBe(bootstrapServers)
     }))
 
   it.live("ends, and leaves nothing behind, when the program that started it is killed", () =>
@@ -250,12 +256,12 @@ RealKafka.suiteOfOwn("a Kafka with locks on its doors", () => {
     }))
 })
 
-RealKafka.suite("Java's side", ({ bootstrapServers }) => {
+RealKafka.suiteWithJava("Java's side", (java) => {
+  const { bootstrapServers, distribution } = java
   const topicName = (name: string) => `harness-${name}-${process.pid}-${Date.now()}`
 
   it.live("writes and reads records exact to the byte", () =>
     Effect.gen(function*() {
-      const java = yield* target(bootstrapServers)
       const topic = topicName("bytes")
       yield* createTopic(bootstrapServers, topic)
       const every = Uint8Array.from({ length: 256 }, (_, byte) => byte)
@@ -282,7 +288,6 @@ RealKafka.suite("Java's side", ({ bootstrapServers }) => {
 
   it.live("leaves transactions committed, aborted and open", () =>
     Effect.gen(function*() {
-      const java = yield* target(bootstrapServers)
       const topic = topicName("transactions")
       yield* createTopic(bootstrapServers, topic)
       for (const transaction of ["commit", "abort", "commit", "leave"] as const) {
@@ -304,7 +309,6 @@ RealKafka.suite("Java's side", ({ bootstrapServers }) => {
 
   it.live("is a member of a group, and tells of it", () =>
     Effect.gen(function*() {
-      const java = yield* target(bootstrapServers)
       const topic = topicName("member")
       yield* createTopic(bootstrapServers, topic)
       yield* produce(bootstrapServers, topic, ["espresso"])
@@ -333,7 +337,6 @@ RealKafka.suite("Java's side", ({ bootstrapServers }) => {
 
   it.live("has console tools", () =>
     Effect.gen(function*() {
-      const java = yield* target(bootstrapServers)
       const tools = javaTools(java)
       const topic = topicName("console")
       yield* createTopic(bootstrapServers, topic)
@@ -349,7 +352,6 @@ RealKafka.suite("Java's side", ({ bootstrapServers }) => {
 
   it.live("measures", () =>
     Effect.gen(function*() {
-      const java = yield* target(bootstrapServers)
       const tools = javaTools(java)
       const topic = topicName("perf")
       yield* createTopic(bootstrapServers, topic)
@@ -360,9 +362,7 @@ RealKafka.suite("Java's side", ({ bootstrapServers }) => {
       expect(consumed.records).toBe(1_000)
       expect(consumed.recordsPerSecond).toBeGreaterThan(0)
     }))
-})
 
-RealKafka.suiteOfOwn("Java without a cluster", (distribution) => {
   it.live("says where its partitioner puts keys", () =>
     Effect.gen(function*() {
       // Of Kafka's own tests for murmur2, and what follows from it for seven partitions.
@@ -370,16 +370,6 @@ RealKafka.suiteOfOwn("Java without a cluster", (distribution) => {
       const hashes = [-973932308, -790332482, -985981536, -1486304829]
       const partitions = yield* Effect.promise(() => javaPartitions({ distribution }, 7, keys.map(bytes)))
       expect(partitions).toEqual(hashes.map((hash) => (hash & 0x7fffffff) % 7))
-    }))
-
-  it.scopedLive("shows what lies on a broker's disk", () =>
-    Effect.gen(function*() {
-      const { broker, bootstrapServers, cluster } = yield* RealKafka.start()
-      yield* createTopic(bootstrapServers, "orders")
-      yield* produce(bootstrapServers, "orders", ["espresso", "ristretto"])
-      const batches = yield* Effect.promise(() => dumpLog(distribution, cluster.broker(1), "orders", 0))
-      expect(batches).toMatchObject([{ baseOffset: "0", count: "2", compresscodec: "none", isControl: "false" }])
-      expect(broker(1).address).toBe(bootstrapServers)
     }))
 })
 

@@ -11,17 +11,19 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import {
   type Distribution,
+  type JavaTarget,
   type KafkaBroker,
   type KafkaCluster,
   KafkaFailure,
   type KafkaOptions,
   KafkaUnavailable,
+  prepareJava,
   resolveDistribution,
   startKafka
 } from "../../../../scripts/kafka/index.ts"
 import { askForSharedKafka, type Missing, type SharedKafka } from "./SharedKafka.ts"
 
-export { KafkaFailure, type KafkaOptions, KafkaUnavailable, type SharedKafka }
+export { type JavaTarget, KafkaFailure, type KafkaOptions, KafkaUnavailable, type SharedKafka }
 
 /** Whether tests that cannot have a Kafka are skipped or fail. Only a machine that cannot run one is an excuse. */
 export const withoutKafka = (missing: Missing, env: NodeJS.ProcessEnv = process.env): "skip" | "fail" =>
@@ -30,12 +32,32 @@ export const withoutKafka = (missing: Missing, env: NodeJS.ProcessEnv = process.
 const insteadOfTests = (missing: Missing): void => {
   if (withoutKafka(missing) === "skip") {
     console.warn(`SKIPPED, there is no real Kafka: ${missing.reason}`)
-    it.skip(`skipped: ${missing.reason}`, () => undefined)
+    it.skip(`skipped: ${missing.reason.split("\n")[0]}`, () => undefined)
   } else {
     it("has a real Kafka to run on", () => {
       throw new KafkaFailure(missing.reason)
     })
   }
+}
+
+const missing = (cause: unknown): Missing => ({
+  _tag: cause instanceof KafkaUnavailable ? "Unavailable" : "Failed",
+  reason: cause instanceof Error ? cause.message : String(cause)
+})
+
+/** What is looked for is found before the tests are collected, so that the first download is under no time limit. */
+const define = <A>(name: string, timeout: number, find: () => Promise<A>, tests: (found: A) => void): void => {
+  describe(name, { timeout }, async () => {
+    const found = await find().then((value) => ({ value }), missing)
+    if ("value" in found) tests(found.value)
+    else insteadOfTests(found)
+  })
+}
+
+const findShared = async (): Promise<SharedKafka> => {
+  const answer = await askForSharedKafka()
+  if (answer._tag === "Available") return answer.kafka
+  throw answer._tag === "Unavailable" ? new KafkaUnavailable(answer.reason) : new KafkaFailure(answer.reason)
 }
 
 /**
@@ -45,13 +67,25 @@ const insteadOfTests = (missing: Missing): void => {
  *       it.live("sends", () => … kafka.bootstrapServers …)
  *     })
  */
-export const suite = (name: string, tests: (kafka: SharedKafka) => void): void => {
-  describe(name, { timeout: 60_000 }, async () => {
-    const answer = await askForSharedKafka()
-    if (answer._tag === "Available") tests(answer.kafka)
-    else insteadOfTests(answer)
-  })
-}
+export const suite = (name: string, tests: (kafka: SharedKafka) => void): void =>
+  define(name, 60_000, findShared, tests)
+
+/**
+ * A suite on the shared Kafka with Java's clients and tools as counterparts: what it gets is for `javaProduce`,
+ * `javaTools` and their like.
+ */
+export const suiteWithJava = (name: string, tests: (java: JavaTarget) => void): void =>
+  define(name, 60_000, async () => {
+    const distribution = await resolveDistribution()
+    await prepareJava(distribution)
+    return { distribution, bootstrapServers: (await findShared()).bootstrapServers }
+  }, tests)
+
+/**
+ * A suite whose tests `start` clusters of their own. It needs Java even where `KAFKA_BOOTSTRAP_SERVERS` is set.
+ */
+export const suiteOfOwn = (name: string, tests: (distribution: Distribution) => void): void =>
+  define(name, 120_000, resolveDistribution, tests)
 
 /** A broker of a cluster of one's own; see `KafkaBroker` of the harness for what each operation means. */
 export interface OwnBroker {
@@ -107,18 +141,3 @@ export const start = (
     broker: (nodeId) => ownBroker(cluster.broker(nodeId)),
     cluster
   })))
-
-/**
- * A suite whose tests `start` clusters of their own, or run Kafka's Java tools. It needs Java even where
- * `KAFKA_BOOTSTRAP_SERVERS` is set.
- */
-export const suiteOfOwn = (name: string, tests: (distribution: Distribution) => void): void => {
-  describe(name, { timeout: 120_000 }, async () => {
-    const found = await resolveDistribution().catch((cause: unknown): Missing => ({
-      _tag: cause instanceof KafkaUnavailable ? "Unavailable" : "Failed",
-      reason: cause instanceof Error ? cause.message : String(cause)
-    }))
-    if ("_tag" in found) insteadOfTests(found)
-    else tests(found)
-  })
-}
