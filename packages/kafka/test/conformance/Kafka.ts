@@ -2,8 +2,8 @@
  * What the conformance suite runs on. A test is written once, against the public API, and runs on every driver: each
  * test has a prefix of its own for its topics and groups, so that all of them can share one cluster.
  */
-// This file defines tests for others, whose names come from outside, and skips aloud what only one broker can show.
-/* oxlint-disable vitest/valid-title, vitest/no-disabled-tests */
+// What only one kind of broker can show is skipped aloud on the other.
+/* oxlint-disable vitest/no-disabled-tests */
 import { it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -3,4 +3,6 @@ import { driver } from "./inmemory.ts"
 import { conformance } from "./Kafka.ts"
 import { parts } from "./suite/index.ts"
 
-describe("InMemoryKafka", () => conformance(driver, parts))
+describe("InMemoryKafka", () => {
+  conformance(driver, parts)
+})

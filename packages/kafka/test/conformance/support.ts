@@ -1,7 +1,8 @@
 /** What tests of the suite are written with: members of groups that are watched, and streams that run beside the test. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Admin from "../../src/Admin.ts"
 import * as Consumer from "../../src/Consumer.ts"
@@ -190,11 +191,21 @@ export const member = (
     const events = new Seen<KafkaEvent>()
     const groupId = yield* groupName(options.groupId)
     const consumer = yield* Effect.provideService(
-      Consumer.make({ fetch: { maxWait: "100 millis" }, ...options, groupId }),
+      Consumer.make({ fetch: { maxWait: "100 millis" }, heartbeatInterval: "250 millis", ...options, groupId }),
       KafkaObserver,
       { enabled: true, onEvent: (event) => events.push(event) }
     )
     return { ...consumer, events }
+  })
+
+/** Something in a Scope of its own, which the test may close before its end. */
+export const closable = <A extends object, E, R>(
+  make: Effect.Effect<A, E, R>
+): Effect.Effect<A & { readonly close: Effect.Effect<void> }, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
+  Effect.gen(function*() {
+    const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
+    const made = yield* Scope.extend(make, scope)
+    return { ...made, close: Scope.close(scope, Exit.void) }
   })
 
 /** Ends when the consumer owns exactly so many partitions, and has found out where to start in them. */

@@ -3,6 +3,7 @@ import { badInput } from "./badInput.ts"
 import { bounds } from "./bounds.ts"
 import { commits } from "./commits.ts"
 import { decoding } from "./decoding.ts"
+import { groups } from "./groups.ts"
 import { partitioning } from "./partitioning.ts"
 import { positions } from "./positions.ts"
 import { processing } from "./processing.ts"
@@ -22,5 +23,6 @@ export const parts = [
   positions,
   decoding,
   badInput,
-  processing
+  processing,
+  groups
 ]

@@ -43,9 +43,8 @@ const flag = Serde.make<boolean>({
 class Mask extends Context.Tag("conformance/Mask")<Mask, number>() {}
 
 const masked: Serde.Serde<string, Mask> = Serde.make({
-  serialize: (value: string, _) =>
-    Effect.map(Mask, (mask) => new TextEncoder().encode(value).map((byte) => byte ^ mask)),
-  deserialize: (bytes, _) => Effect.map(Mask, (mask) => new TextDecoder().decode(bytes?.map((byte) => byte ^ mask)))
+  serialize: (value: string) => Effect.map(Mask, (mask) => new TextEncoder().encode(value).map((byte) => byte ^ mask)),
+  deserialize: (bytes) => Effect.map(Mask, (mask) => new TextDecoder().decode(bytes?.map((byte) => byte ^ mask)))
 })
 
 /** Bytes are equal whatever class they have. */
