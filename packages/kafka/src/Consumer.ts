@@ -29,6 +29,7 @@ import { RunLoop, type StreamError as StreamError_ } from "./engine/consumer/Run
 import * as Settings from "./engine/consumer/Settings.ts"
 import * as streams from "./engine/consumer/streams.ts"
 import type * as Subscriber from "./engine/consumer/Subscriber.ts"
+import { run as runTransform } from "./engine/consumer/transform.ts"
 import * as Observe from "./engine/observe.ts"
 import { type ConsumerSession, KafkaClient, type OffsetSpec } from "./KafkaClient.ts"
 import {
@@ -36,9 +37,12 @@ import {
   type CommitError,
   ConsumerError,
   type DeserializationError,
+  type TransactionError,
   type UnsupportedFeatureError
 } from "./KafkaError.ts"
 import * as OffsetBatch from "./OffsetBatch.ts"
+import * as Producer from "./Producer.ts"
+import type { ProducerRecord } from "./ProducerRecord.ts"
 import * as Topic from "./Topic.ts"
 import * as TopicPartition from "./TopicPartition.ts"
 import { TopicRegistry } from "./TopicRegistry.ts"
@@ -191,6 +195,33 @@ export interface ForEachOptions<E = never, R = never> {
 type AnyForEachOptions = ForEachOptions<any, any>
 
 /**
+ * @since 0.1.0
+ * @category models
+ */
+export interface TransformOptions {
+  /** How many records are transformed at once at most; what is written keeps their order. 1 by default. */
+  readonly concurrency?: number | undefined
+  /** Most records read in one transaction, soft by `maxPollRecords`. 5,000 by default. */
+  readonly maxRecords?: number | undefined
+}
+
+/**
+ * What becomes of a record: another, several, or none.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Transformed<K, V> = ProducerRecord<K, V> | ReadonlyArray<ProducerRecord<K, V>> | void
+
+/**
+ * What {@link transform} can fail with beside what reading can.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type TransformError = Producer.ProduceError | CommitError | TransactionError
+
+/**
  * A topic's partition, and the stream of its records: until the partition is revoked.
  *
  * @since 0.1.0
@@ -256,6 +287,13 @@ export interface Service {
     handler: (record: RecordOf<S>) => Effect.Effect<unknown, E, R>,
     options?: O
   ) => Effect.Effect<void, E | StreamError | ErrorOf<O>, R | ContextOf<S> | RequirementOf<O>>
+  /** See the function of the same name. */
+  readonly transform: <const S extends Source, Slug extends string, K, V, R2, E, R>(
+    source: S,
+    f: (record: RecordOf<S>) => Effect.Effect<Transformed<K, V>, E, R>,
+    target: Topic.Topic<Slug, K, V, R2>,
+    options?: TransformOptions
+  ) => Effect.Effect<void, E | StreamError | TransformError, Producer.Producer | R | R2 | ContextOf<S>>
   /** The partitions this consumer owns now. */
   readonly assignment: Effect.Effect<ReadonlyArray<TopicPartition.TopicPartition>>
   /** The next offset of a partition to be handed out; `None` where it is not assigned. */
@@ -451,6 +489,22 @@ const makeService = (
       () => Effect.sync(() => loop.close(subscriber))
     )
 
+  /** A subscriber all whose partitions flow into one lane. */
+  const readInto = (
+    from: Subscriber.Source,
+    lane: Lane<StreamError>,
+    ends?: ReadonlyMap<TopicPartition.Key, bigint>
+  ): Subscriber.Subscriber => ({
+    source: from,
+    laneFor: () => lane,
+    ends,
+    lanes: new Set([lane]),
+    finish: (error) => lane.finish(Option.fromNullable(error)),
+    onPositioned: () => lane.setPositioned(),
+    requested: false,
+    closedAt: undefined
+  })
+
   const merged = (
     source: Source,
     options: AnyStreamOptions | undefined,
@@ -462,16 +516,7 @@ const makeService = (
       const lane = loop.makeLane()
       const bounds = yield* ends(from)
       lane.bounded = bounds !== undefined
-      yield* open({
-        source: from,
-        laneFor: () => lane,
-        ends: bounds,
-        lanes: new Set([lane]),
-        finish: (error) => lane.finish(Option.fromNullable(error)),
-        onPositioned: () => lane.setPositioned(),
-        requested: false,
-        closedAt: undefined
-      })
+      yield* open(readInto(from, lane, bounds))
       return streams.fromLane(lane, readOptions)
     }))
 
@@ -532,16 +577,7 @@ const makeService = (
       }
       yield* check(from)
       const lane = loop.makeLane()
-      yield* open({
-        source: from,
-        laneFor: () => lane,
-        ends: undefined,
-        lanes: new Set([lane]),
-        finish: (error) => lane.finish(Option.fromNullable(error)),
-        onPositioned: () => lane.setPositioned(),
-        requested: false,
-        closedAt: undefined
-      })
+      yield* open(readInto(from, lane))
       yield* runForEach(
         loop,
         lane,
@@ -556,6 +592,34 @@ const makeService = (
           gracePeriod: Duration.toMillis(options?.gracePeriod ?? "10 seconds")
         }
       )
+    }))
+
+  const transform = (
+    source: Source,
+    f: (record: never) => Effect.Effect<Transformed<unknown, unknown>, unknown, unknown>,
+    target: Topic.Any,
+    options: TransformOptions | undefined
+  ): Effect.Effect<void, unknown, unknown> =>
+    Effect.scoped(Effect.gen(function*() {
+      const producer = yield* Producer.Producer
+      const { from, readOptions } = read(source, undefined)
+      yield* check(from)
+      const lane = loop.makeLane()
+      yield* open(readInto(from, lane))
+      yield* runTransform(loop, lane, streams.makePull(lane, readOptions), {
+        write: (records) =>
+          Effect.flatMap(
+            Effect.forEach(records, f as (record: ConsumerRecord.Any) => ReturnType<typeof f>, {
+              concurrency: options?.concurrency ?? 1
+            }),
+            (all) => {
+              const out = all.flatMap((one) => one === undefined ? [] : one as ProducerRecord<unknown, unknown>)
+              return out.length === 0 ? Effect.void : Effect.asVoid(producer.sendAll(target, out))
+            }
+          ),
+        transact: producer.transaction,
+        maxRecords: options?.maxRecords ?? 5000
+      })
     }))
 
   const endsOf = (bound: Bound) => (from: Subscriber.Source) =>
@@ -628,6 +692,7 @@ const makeService = (
     commit,
     commitWithin,
     forEach: forEach as Service["forEach"],
+    transform: transform as Service["transform"],
     assignment: Effect.map(assigned, (all) => all.map((one) => one.topicPartition)),
     position: (topicPartition) =>
       Effect.sync(() =>
@@ -805,6 +870,50 @@ export const forEach = <const S extends Source, E, R, const O extends AnyForEach
   options?: O
 ): Effect.Effect<void, E | StreamError | ErrorOf<O>, Consumer | R | ContextOf<S> | RequirementOf<O>> =>
   Effect.flatMap(Consumer, (consumer) => consumer.forEach(source, handler, options))
+
+/**
+ * Consumes, transforms and produces exactly once, until the consumer is stopped: what is written and the offsets of what
+ * was read are committed in one transaction of the producer, which needs a `transactionalId`. Read the target with
+ * `isolationLevel: "read_committed"`, the default.
+ *
+ * A transaction that learns that its partitions are taken away is aborted, and the new owner reads the records again. A
+ * failure of `f`, or of writing, aborts the transaction and ends this with its error. The producer's
+ * `transactionTimeout` has to be below the consumer's `sessionTimeout`. What a driver without
+ * `transactionalGroupMetadata` can not promise is said in docs/guarantees.md.
+ *
+ * @example
+ * ```ts
+ * import { Consumer, Producer, Serde, Topic } from "@coffeebuddy/kafka"
+ * import { Effect, Layer } from "effect"
+ *
+ * const Orders = Topic.make("orders", { key: Serde.string, value: Serde.string })
+ * const Bills = Topic.make("bills", { key: Serde.string, value: Serde.string })
+ *
+ * const program = Consumer.transform(
+ *   Orders,
+ *   (order) => Effect.succeed({ key: order.key, value: `to pay: ${order.value}` }),
+ *   Bills
+ * )
+ *
+ * const Live = Layer.merge(
+ *   Producer.layer({ transactionalId: "billing-1", transactionTimeout: "20 seconds" }),
+ *   Consumer.layer({ groupId: "billing" })
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category processing
+ */
+export const transform = <const S extends Source, Slug extends string, K, V, R2, E, R>(
+  source: S,
+  f: (record: RecordOf<S>) => Effect.Effect<Transformed<K, V>, E, R>,
+  target: Topic.Topic<Slug, K, V, R2>,
+  options?: TransformOptions
+): Effect.Effect<
+  void,
+  E | StreamError | TransformError,
+  Consumer | Producer.Producer | R | R2 | ContextOf<S>
+> => Effect.flatMap(Consumer, (consumer) => consumer.transform(source, f, target, options))
 
 /**
  * The partitions this consumer owns now.

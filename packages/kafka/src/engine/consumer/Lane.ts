@@ -67,6 +67,11 @@ export class Lane<E> {
     return this.waiter !== undefined
   }
 
+  /** Whether there is something to take at once. */
+  get hasReady(): boolean {
+    return this.ready.length > 0
+  }
+
   get isOver(): boolean {
     return this.over !== undefined
   }

@@ -370,6 +370,7 @@ export class RunLoop {
         return
       case "Joined":
         this.joined = true
+        this.lastHeartbeatAt = this.now()
         return
       case "Disconnected":
       case "Reconnected":
@@ -847,6 +848,22 @@ export class RunLoop {
     partition.startAt(offset)
     this.lanes.get(partition)?.offer(partition)
     return Effect.zipRight(this.session.seek(partition.topicPartition, offset), done)
+  }
+
+  /** Reads a partition again, from where the group has committed. */
+  restart(partition: PartitionBuffer): void {
+    this.withdraw(partition)
+    this.gate([partition], () => this.send({ _tag: "Reassign", partitions: [partition.topicPartition] }))
+    this.session.wake()
+  }
+
+  groupMetadata(): KafkaClient.GroupMetadata | undefined {
+    return this.session.groupMetadata()
+  }
+
+  /** Whether the group has heard of this member, and it of the group, so lately that the session can not be over. */
+  get isHeard(): boolean {
+    return this.lastHeartbeatAt !== undefined && this.now() - this.lastHeartbeatAt < this.settings.sessionTimeout / 2
   }
 
   // -------------------------------------------------------------------------------------------------------------------
