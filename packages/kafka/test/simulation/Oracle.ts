@@ -12,6 +12,8 @@ export class Oracle {
   private readonly keys: ReadonlyArray<Array<string>>
   private readonly started: ReadonlyArray<Set<number>>
   private readonly finished: ReadonlyArray<Set<number>>
+  /** Everything before it is finished. */
+  private readonly watermark: Array<number>
   private readonly committed: Array<number>
 
   constructor(partitions: number, ordering: Ordering) {
@@ -20,6 +22,7 @@ export class Oracle {
     this.keys = each(() => [])
     this.started = each(() => new Set())
     this.finished = each(() => new Set())
+    this.watermark = each(() => 0)
     this.committed = each(() => 0)
   }
 
@@ -39,16 +42,16 @@ export class Oracle {
     return this.finished.reduce((sum, one) => sum + one.size, 0)
   }
 
-  /** A member begins to handle a record. */
-  start(member: string, partition: number, offset: number, key: string): void {
+  /** A member begins to handle a record, in an order of its own if one is given. */
+  start(member: string, partition: number, offset: number, key: string, ordering = this.ordering): void {
     const where = `${member}: ${partition}@${offset}`
     const started = this.started[partition]!
     if (this.keys[partition]![offset] !== key) this.violate(`${where}: is not what was produced`)
     if (started.has(offset)) this.duplicates++
     started.add(offset)
-    if (this.ordering === "unordered") return
-    for (let before = 0; before < offset; before++) {
-      if (this.ordering === "key" && this.keys[partition]![before] !== key) continue
+    if (ordering === "unordered") return
+    for (let before = this.watermark[partition]!; before < offset; before++) {
+      if (ordering === "key" && this.keys[partition]![before] !== key) continue
       if (!this.finished[partition]!.has(before)) {
         this.violate(`${where}: begins before ${before}, which it must follow, was handled by anybody`)
         return
@@ -58,7 +61,14 @@ export class Oracle {
 
   /** A member has handled a record. */
   finish(partition: number, offset: number): void {
-    this.finished[partition]!.add(offset)
+    const finished = this.finished[partition]!
+    finished.add(offset)
+    while (finished.has(this.watermark[partition]!)) this.watermark[partition]!++
+  }
+
+  /** A member was told to leave before it had handled a record: somebody has to begin it again. */
+  interrupt(partition: number, offset: number): void {
+    if (!this.finished[partition]!.has(offset)) this.started[partition]!.delete(offset)
   }
 
   /** What the broker has stored for the group now. */
@@ -67,10 +77,14 @@ export class Oracle {
       this.violate(`partition ${partition}: the commit went back from ${this.committed[partition]} to ${offset}`)
     }
     this.committed[partition] = Math.max(offset, this.committed[partition]!)
-    for (let before = 0; before < offset; before++) {
-      if (this.finished[partition]!.has(before)) continue
+    this.confirmed(partition, offset)
+  }
+
+  /** The broker has confirmed a commit, which may be news by now. */
+  confirmed(partition: number, offset: number): void {
+    const before = this.watermark[partition]!
+    if (before < offset) {
       this.violate(`partition ${partition}: ${offset} is committed, and ${before} was handled by nobody`)
-      return
     }
   }
 

@@ -68,7 +68,7 @@ describe("the oracle notices", () => {
   })
 
   it("a commit that goes back", () => {
-    let first: bigint | undefined
+    let calls = 0
     const back = violations(withSession((session) => ({
       ...session,
       commit: (offsets) => session.commit(offsets.map((one) => ({ ...one, offset: first ??= one.offset })))
