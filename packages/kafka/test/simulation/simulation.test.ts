@@ -21,12 +21,12 @@ const withChunks = (change: (chunk: FetchedChunk) => FetchedChunk): Sabotage =>
       )
   }))
 
-const violations = (sabotage: Sabotage): ReadonlyArray<string> => {
+/** Whether one of some seeds shows a violation that says this. */
+const notices = (says: string, sabotage: Sabotage): boolean => {
   for (let seed = 1; seed <= 50; seed++) {
-    const result = simulate(seed, { sabotage })
-    if (result.violations.length > 0) return result.violations
+    if (simulate(seed, { sabotage }).violations.some((one) => one.includes(says))) return true
   }
-  return []
+  return false
 }
 
 describe("simulated lives of a group", () => {
@@ -48,43 +48,44 @@ describe("simulated lives of a group", () => {
 
 describe("the oracle notices", () => {
   it("a record that is left out", () => {
-    expect(violations(withChunks((chunk) => ({ ...chunk, records: chunk.records.slice(0, -1) })))).not.toEqual([])
+    const sabotage = withChunks((chunk) => ({ ...chunk, records: chunk.records.slice(0, -1) }))
+    expect(notices("was never handled", sabotage)).toBe(true)
   })
 
   it("records in the wrong order", () => {
-    expect(violations(withChunks((chunk) => ({ ...chunk, records: [...chunk.records].reverse() })))).not.toEqual([])
+    const sabotage = withChunks((chunk) => ({ ...chunk, records: [...chunk.records].reverse() }))
+    expect(notices("which it must follow", sabotage)).toBe(true)
   })
 
   it("a commit ahead of what was handled", () => {
-    const ahead = violations(withSession((session) => ({
+    const sabotage = withSession((session) => ({
       ...session,
       commit: (offsets) => session.commit(offsets.map((one) => ({ ...one, offset: one.offset + 1n })))
-    })))
-    expect(ahead.join("\n")).toContain("was handled by nobody")
+    }))
+    expect(notices("was handled by nobody", sabotage)).toBe(true)
   })
 
   it("a commit that is said to be stored and is not", () => {
-    expect(violations(withSession((session) => ({ ...session, commit: () => Effect.void })))).not.toEqual([])
+    const sabotage = withSession((session) => ({ ...session, commit: () => Effect.void }))
+    expect(notices("is committed at the end", sabotage)).toBe(true)
   })
 
   it("a commit that goes back", () => {
     let calls = 0
-    const back = violations(withSession((session) => ({
+    const sabotage = withSession((session) => ({
       ...session,
-      commit: (offsets) => session.commit(offsets.map((one) => ({ ...one, offset: first ??= one.offset })))
-    })))
-    expect(back.join("\n")).toContain("went back")
+      commit: (offsets) =>
+        session.commit(offsets.map((one) => ({ ...one, offset: calls++ % 2 === 0 ? one.offset : 1n })))
+    }))
+    expect(notices("the commit went back", sabotage)).toBe(true)
   })
 
   it("a rebalance that does not wait for what is in hand", () => {
-    const rushed: Sabotage = (client) => ({
+    const sabotage: Sabotage = (client) => ({
       ...client,
       openConsumer: (options) =>
-        client.openConsumer({
-          ...options,
-          callbacks: { ...options.callbacks, onRevoked: () => Effect.void }
-        })
+        client.openConsumer({ ...options, callbacks: { ...options.callbacks, onRevoked: () => Effect.void } })
     })
-    expect(violations(rushed).length).toBeGreaterThan(0)
+    expect(notices("were handled twice", sabotage)).toBe(true)
   })
 })
