@@ -477,6 +477,9 @@ export class RunLoop {
     for (const gate of this.gates) due = Math.min(due, gate.deadline)
     for (const subscriber of this.subscribers) {
       if (subscriber.closedAt !== undefined) due = Math.min(due, subscriber.closedAt + LINGER)
+      for (const { stallReported, unreadSince } of subscriber.lanes) {
+        if (unreadSince !== undefined && !stallReported) due = Math.min(due, unreadSince + this.settings.stalledAfter)
+      }
     }
     return due
   }
