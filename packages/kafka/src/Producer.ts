@@ -6,13 +6,17 @@
  *
  * @since 0.1.0
  */
+import * as Chunk from "effect/Chunk"
 import * as Config from "effect/Config"
 import type * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Sink from "effect/Sink"
+import * as Stream from "effect/Stream"
 import * as engine from "./engine/producer/engine.ts"
 import * as settings from "./engine/producer/settings.ts"
 import type { CompressionType, KafkaClient, SendError } from "./KafkaClient.ts"
@@ -306,3 +310,129 @@ export const transaction = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | SendError | CommitError | TransactionError, Producer | R> =>
   Effect.flatMap(Producer, (producer) => producer.transaction(effect))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// streams
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** How many chunks may be waiting for their acknowledgement. The buffer of the producer bounds their bytes. */
+const chunksInFlight = 64
+
+/**
+ * Sends what a stream of records brings, and answers where each of them is, in the same order and in the same chunks.
+ * Chunks follow each other without waiting for acknowledgements, as far as the producer's buffer has room and at most
+ * 64 of them.
+ *
+ * The first record that is refused fails the stream, after everything before it has come out.
+ *
+ * @example
+ * ```ts
+ * import { Producer, Serde, Topic } from "@coffeebuddy/kafka"
+ * import { Stream } from "effect"
+ *
+ * const Orders = Topic.make("orders", { key: Serde.string, value: Serde.string })
+ *
+ * const program = Stream.range(1, 1000).pipe(
+ *   Stream.map((table) => ({ key: `table-${table}`, value: "two espressi" })),
+ *   Producer.produce(Orders),
+ *   Stream.runCount
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category streams
+ */
+export const produce = <Slug extends string, K, V, RT>(topic: Topic.Topic<Slug, K, V, RT>) =>
+<E, R>(
+  records: Stream.Stream<ProducerRecord<NoInfer<K>, NoInfer<V>>, E, R>
+): Stream.Stream<RecordMetadata, E | ProduceError, Producer | R | RT> =>
+  Stream.mapChunks(through(topic, records, identity), Chunk.map(([, metadata]) => metadata))
+
+/**
+ * {@link produce} for a stream of anything: each element becomes a record, and comes out again with the place of its
+ * record. So a consumed record can be committed once what was made of it is acknowledged.
+ *
+ * @example
+ * ```ts
+ * import { Consumer, Producer, Serde, Topic } from "@coffeebuddy/kafka"
+ * import { Stream } from "effect"
+ *
+ * const Orders = Topic.make("orders", { key: Serde.string, value: Serde.string })
+ * const Receipts = Topic.make("receipts", { key: Serde.string, value: Serde.string })
+ *
+ * const program = Consumer.stream(Orders).pipe(
+ *   Producer.produceMap(Receipts, (order) => ({ key: order.key, value: `received: ${order.value}` })),
+ *   Stream.map(([order]) => order),
+ *   Consumer.commitWithin(1000, "1 second"),
+ *   Stream.runDrain
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category streams
+ */
+export const produceMap = <A, Slug extends string, K, V, RT>(
+  topic: Topic.Topic<Slug, K, V, RT>,
+  toRecord: (element: A) => ProducerRecord<NoInfer<K>, NoInfer<V>>
+) =>
+<E, R>(
+  elements: Stream.Stream<A, E, R>
+): Stream.Stream<readonly [element: A, metadata: RecordMetadata], E | ProduceError, Producer | R | RT> =>
+  through(topic, elements, toRecord)
+
+const through = <A, Slug extends string, K, V, RT, E, R>(
+  topic: Topic.Topic<Slug, K, V, RT>,
+  elements: Stream.Stream<A, E, R>,
+  toRecord: (element: A) => ProducerRecord<K, V>
+): Stream.Stream<readonly [A, RecordMetadata], E | ProduceError, Producer | R | RT> =>
+  Stream.unwrap(Effect.map(Producer, (producer) =>
+    elements.pipe(
+      Stream.chunks,
+      Stream.mapEffect((chunk) =>
+        Effect.map(
+          producer.enqueueAll(topic, Chunk.map(chunk, toRecord)),
+          Effect.map((metadata) => Chunk.zip(chunk, Chunk.unsafeFromArray(metadata)))
+        )
+      ),
+      Stream.buffer({ capacity: chunksInFlight }),
+      Stream.mapEffect(identity),
+      Stream.flattenChunks
+    )))
+
+/**
+ * Sends what it is given, and ends when all of it is acknowledged. It does not wait for the one before it sends the
+ * next, as far as the producer's buffer has room and at most 64 chunks are on their way.
+ *
+ * @example
+ * ```ts
+ * import { Producer, Serde, Topic } from "@coffeebuddy/kafka"
+ * import { Stream } from "effect"
+ *
+ * const Orders = Topic.make("orders", { key: Serde.string, value: Serde.string })
+ *
+ * const program = Stream.make({ key: "table-4", value: "two espressi" }).pipe(Stream.run(Producer.sink(Orders)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category streams
+ */
+export const sink = <Slug extends string, K, V, R>(
+  topic: Topic.Topic<Slug, K, V, R>
+): Sink.Sink<void, ProducerRecord<K, V>, never, ProduceError, Producer | R> =>
+  Sink.unwrap(Effect.map(Producer, (producer) => {
+    const pending: Array<Effect.Effect<unknown, SendError>> = []
+    const settleDownTo = (most: number): Effect.Effect<void, SendError> =>
+      Effect.whileLoop({
+        while: () => pending.length > most,
+        body: () => pending.shift()!,
+        step: () => {}
+      })
+    return Sink.forEachChunk((chunk: Chunk.Chunk<ProducerRecord<K, V>>) =>
+      producer.enqueueAll(topic, chunk).pipe(
+        Effect.flatMap((acknowledged) => {
+          pending.push(acknowledged)
+          return settleDownTo(chunksInFlight - 1)
+        })
+      )
+    ).pipe(Sink.mapEffect(() => settleDownTo(0)))
+  }))

@@ -223,16 +223,14 @@ export class Accumulator {
       if (head === undefined) continue
       const lingers = !hurry && head.attempts === 0 && queue.batches.length === 1 && head.bytes < this.options.batchSize
       const readyAt = Math.max(queue.notBefore, lingers ? head.since + this.options.linger : 0)
-      if (readyAt > now || (taken.length > 0 && head.bytes > room)) {
-        this.nextReady = Math.min(this.nextReady, Math.max(readyAt, now))
-        queue.listed = true
-        left.push(queue)
-        continue
-      }
-      const batch = this.take(queue)
+      const batch = readyAt > now ? undefined : this.take(queue, taken.length === 0 ? Infinity : room)
       if (batch !== undefined) {
         taken.push(batch)
         room -= batch.bytes
+      } else if (queue.batches.length > 0) {
+        this.nextReady = Math.min(this.nextReady, Math.max(readyAt, now))
+        queue.listed = true
+        left.push(queue)
       }
     }
     this.listed = left
@@ -240,14 +238,15 @@ export class Accumulator {
     return taken
   }
 
-  /** The first batch of a queue that anybody waits for, in flight. */
-  private take(queue: PartitionQueue): Batch | undefined {
+  /** The first batch of a queue that anybody waits for, in flight, if there is room for it. */
+  private take(queue: PartitionQueue, room: number): Batch | undefined {
     for (let batch = queue.batches[0]; batch !== undefined; batch = queue.batches[0]) {
       for (const entry of batch.records) {
         if (entry.state === "queued" && !entry.isWaiting()) this.drop(entry)
       }
       if (batch.live === 0) continue
       batch.compact()
+      if (batch.bytes > room) return undefined
       batch.attempts++
       for (const entry of batch.records) entry.state = "inFlight"
       queue.batches.shift()
