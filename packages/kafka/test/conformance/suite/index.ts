@@ -3,6 +3,7 @@ import { badInput } from "./badInput.ts"
 import { bounds } from "./bounds.ts"
 import { commits } from "./commits.ts"
 import { decoding } from "./decoding.ts"
+import { failures } from "./failures.ts"
 import { groups } from "./groups.ts"
 import { partitioning } from "./partitioning.ts"
 import { positions } from "./positions.ts"
@@ -24,5 +25,6 @@ export const parts = [
   decoding,
   badInput,
   processing,
-  groups
+  groups,
+  failures
 ]
