@@ -332,6 +332,6 @@ export const tell = (result: Result): string =>
   [
     `seed ${result.seed}: ${JSON.stringify(result.scenario)}`,
     ...result.journal,
-    ...result.violations.map((one) => `VIOLATION ${one}`),
+    ...result.violations.slice(0, 20).map((one) => `VIOLATION ${one}`),
     `reproduce: npm run simulate -- --from ${result.seed} --seeds 1 --verbose`
   ].join("\n")
