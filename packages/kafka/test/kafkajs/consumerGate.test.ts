@@ -57,8 +57,20 @@ describe("the gate of a kafkajs consumer", () => {
     expect(play(...holding, rebalancing, inspected("stable"), rebalancing)).toEqual(
       [...held, "Inspect", "later", "Revoke", "later"]
     )
-    expect(play(...holding, rebalancing, inspected("unknown"), rebalancing)).toEqual(
-      [...held, "Inspect", "later", "Revoke", "later"]
+  })
+
+  it("a coordinator that is not to be found for a while revokes nothing", () => {
+    expect(play(...holding, rebalancing, rebalancing, inspected("unknown"), rebalancing, heartbeat(1))).toEqual(
+      [...held, "Inspect", "later", "later", "Inspect", "later"]
+    )
+    expect(play(...holding, unexplained, inspected("unknown"), unexplained, inspected("gone"), unexplained)).toEqual(
+      [...held, "Inspect", "wait", "Inspect", "wait", "Lose", "go"]
+    )
+  })
+
+  it("kafkajs is kept from joining by other means where it has no session to go on with", () => {
+    expect(play(...holding, unexplained, inspected("stable"), unexplained, settled, unexplained)).toEqual(
+      [...held, "Inspect", "wait", "Revoke", "Inspect", "wait", "go"]
     )
   })
 

@@ -5,7 +5,9 @@
  * positions in silence, and commits for generations it is no longer part of. So it is used as a member of the group
  * and for nothing else; fetching and commits are requests of ours to the brokers it knows.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Capabilities, ConsumerSession, ConsumerSessionOptions, Subscription } from "../../KafkaClient.ts"
 import {
@@ -64,13 +66,28 @@ export const open = (
       death ??= error
       wake()
     }
+    /** What runs in the background: if it dies, the session does, and says so. */
+    const background = (effect: Effect.Effect<unknown, Group.FatalError>): Effect.Effect<void> =>
+      Effect.asVoid(Effect.forkIn(
+        Effect.catchAllCause(effect, (cause) =>
+          Effect.sync(() => {
+            if (Cause.isInterruptedOnly(cause)) return
+            die(Option.getOrElse(Cause.failureOption(cause), () =>
+              new ConsumerError({
+                reason: "crashed",
+                groupId,
+                description: "the session died",
+                cause: Cause.squash(cause)
+              })))
+          })),
+        scope
+      ))
     const dead = Effect.suspend(() => death === undefined ? Effect.void : Effect.fail(death))
 
     const cluster = yield* Cluster.open({ environment, options, alive })
     const lanes = new Lanes({ maxBytesPerPartition: options.fetchMaxBytesPerPartition, maxWait: options.fetchMaxWait })
     const fetcher = new Fetcher(
-      { environment, options, cluster, lanes, arrived, alive, notice: callbacks.onNotice, fatal: die },
-      scope,
+      { environment, options, cluster, lanes, arrived, alive, notice: callbacks.onNotice, background },
       clock
     )
 
@@ -100,8 +117,6 @@ export const open = (
         notice: callbacks.onNotice
       }
     })
-
-    const inGroup = group.run.pipe(Effect.catchAll((error) => Effect.sync(() => die(error))))
 
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => die(new ConsumerError({ reason: "closed", groupId, description: "its scope was closed" })))
@@ -139,15 +154,15 @@ export const open = (
             if (unknown !== undefined) return yield* new UnknownTopicError({ operation: "subscribe", ...unknown })
             const wanted = new Set(next.partitions.map(TopicPartition.key))
             for (const tp of lanes.partitions()) if (!wanted.has(TopicPartition.key(tp))) lanes.close(tp)
-            yield* Effect.forkIn(assign(next.partitions.filter((tp) => !lanes.has(tp))), scope)
+            yield* background(assign(next.partitions.filter((tp) => !lanes.has(tp))))
           }
         }
         subscription = next
         alive()
         if (before === undefined) {
-          if (next._tag !== "Manual") yield* Effect.forkIn(inGroup, scope)
-          yield* Effect.forkIn(watch, scope)
-          yield* Effect.forkIn(refresh, scope)
+          if (next._tag !== "Manual") yield* background(group.run)
+          yield* background(watch)
+          yield* background(refresh)
         }
       })
 

@@ -39,7 +39,7 @@ export interface CommitFailure {
 /** Between two tries of a request that failed and may be tried again, in milliseconds. */
 const pauses = [50, 100, 200, 400, 800, 1000]
 
-/** A topic that was made just now is not known everywhere at once, in milliseconds. */
+/** A topic or a partition that was made just now is not known everywhere at once: tries for so many milliseconds. */
 const newTopic = Schedule.spaced(100).pipe(Schedule.upTo(1000))
 
 /**
@@ -315,13 +315,23 @@ export class ClusterRequests {
           : Effect.map(list(beyond, { fromBeginning: false }), (ends) => new Map([...offsets, ...ends]))
       })
     if (partitions.length === 0) return Effect.succeed(new Map())
-    return Effect.zipRight(
-      this.topics(new Set(partitions.map(({ topic }) => topic)), operation),
-      this.patiently(Effect.tapError(found, () => Effect.ignore(this.refresh)))
-    ).pipe(
+    // a partition may be newer than what we know
+    const unheardOf = Effect.suspend(() =>
+      partitions.every(({ partition, topic }) => this.partitionsOf(topic).includes(partition))
+        ? Effect.void
+        : this.refresh
+    )
+    return this.topics(new Set(partitions.map(({ topic }) => topic)), operation).pipe(
+      Effect.zipRight(this.patiently(
+        Effect.zipRight(unheardOf, Effect.tapError(found, () => Effect.ignore(this.refresh)))
+      )),
       Effect.tap((offsets) => {
         const missing = partitions.find((tp) => !offsets.has(TopicPartition.key(tp)))
         return missing === undefined ? Effect.void : new UnknownTopicError({ operation, ...missing })
+      }),
+      Effect.retry({
+        while: (error) => error._tag === "UnknownTopicError" && error.partition !== undefined,
+        schedule: newTopic
       })
     )
   }

@@ -4,7 +4,6 @@
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type * as Scope from "effect/Scope"
 import type { ConsumerNotice, ConsumerSessionOptions } from "../../KafkaClient.ts"
 import { type ClientError, KafkaAuthorizationError, UnknownTopicError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
@@ -24,8 +23,8 @@ export interface Fetching {
   /** Called with each answer of a broker. */
   readonly alive: () => void
   readonly notice: (notice: ConsumerNotice) => void
-  /** Called when nothing can be fetched any more, ever. */
-  readonly fatal: (error: ClientError) => void
+  /** Runs something for as long as the session lives, which its failure ends. */
+  readonly background: (effect: Effect.Effect<void, ClientError>) => Effect.Effect<void>
 }
 
 /** Between two tries after a failure, in milliseconds. */
@@ -52,16 +51,14 @@ const movedCodes: ReadonlySet<string> = new Set([
 
 export class Fetcher {
   private readonly self: Fetching
-  private readonly scope: Scope.Scope
   private readonly clock: Clock.Clock
   private readonly brokers = new Map<string, Effect.Latch>()
   private readonly missing = new Map<string, number>()
   private readonly down = new Set<string>()
   private searching = false
 
-  constructor(self: Fetching, scope: Scope.Scope, clock: Clock.Clock) {
+  constructor(self: Fetching, clock: Clock.Clock) {
     this.self = self
-    this.scope = scope
     this.clock = clock
   }
 
@@ -84,7 +81,7 @@ export class Fetcher {
           (leader) => {
             const latch = Effect.unsafeMakeLatch(true)
             this.brokers.set(leader, latch)
-            return Effect.forkIn(this.loop(leader, latch), this.scope)
+            return this.self.background(this.loop(leader, latch))
           },
           { discard: true }
         )
@@ -100,15 +97,10 @@ export class Fetcher {
         ? Effect.void
         : Effect.zipRight(Effect.sleep(searchPause), Effect.zipRight(this.relead, again))
     )
-    return Effect.asVoid(Effect.forkIn(
-      Effect.ensuring(
-        again,
-        Effect.sync(() => {
-          this.searching = false
-        })
-      ),
-      this.scope
-    ))
+    const found = Effect.sync(() => {
+      this.searching = false
+    })
+    return this.self.background(Effect.ensuring(again, found))
   }
 
   /** Asks the cluster who leads what; topics that are gone for good are given up. */
@@ -160,7 +152,7 @@ export class Fetcher {
     if (wanted) this.self.arrived()
   }
 
-  private loop(leader: string, latch: Effect.Latch): Effect.Effect<void> {
+  private loop(leader: string, latch: Effect.Latch): Effect.Effect<never, ClientError> {
     const { cluster, lanes } = this.self
     const self = this
     return Effect.gen(function*() {
@@ -199,7 +191,7 @@ export class Fetcher {
             yield* self.relead
             continue
           case "End":
-            return
+            return yield* Effect.fail(next.error)
         }
       }
     })
@@ -224,7 +216,7 @@ export class Fetcher {
   }
 
   private failed(leader: string, plan: Plan, error: unknown): Next {
-    const { environment, fatal, lanes, notice } = this.self
+    const { environment, lanes, notice } = this.self
     const code = protocolCode(error)?.code
     if (code !== undefined) this.self.alive()
     if (code === "OFFSET_OUT_OF_RANGE") {
@@ -261,8 +253,7 @@ export class Fetcher {
       }
       return { _tag: "Retry" }
     }
-    fatal(mapped)
-    return { _tag: "End" }
+    return { _tag: "End", error: mapped }
   }
 }
 
@@ -270,7 +261,7 @@ type Next =
   | { readonly _tag: "GoOn" }
   | { readonly _tag: "OneByOne"; readonly topics: ReadonlyArray<string> }
   | { readonly _tag: "Retry" }
-  | { readonly _tag: "End" }
+  | { readonly _tag: "End"; readonly error: ClientError }
 
 /** Which partition of a fetch was out of range: kafkajs tells for this error alone. */
 const outOfRange = (plan: Plan, error: unknown): Wanted | undefined =>

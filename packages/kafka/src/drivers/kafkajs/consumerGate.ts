@@ -23,7 +23,6 @@ export type State =
     readonly _tag: "Open"
     readonly partitions: Partitions
     readonly generation: number
-    /** What kafkajs wants to rejoin for is being looked into. */
     readonly doubt: Doubt | undefined
   }
   /** The partitions are being settled. */
@@ -46,15 +45,31 @@ export type State =
   }
 
 /**
+ * Why kafkajs wants to rejoin.
+ *
  * - `"rebalancing"`: a heartbeat was answered that the group rebalances, or that the coordinator is another.
  * - `"unexplained"`: the session is lost, or kafkajs found its metadata stale. It waits in its join loop and sends no
  *   heartbeats.
  */
-export type Doubt = "rebalancing" | "unexplained"
+export type Why = "rebalancing" | "unexplained"
+
+/**
+ * What kafkajs wants to rejoin for is being looked into.
+ */
+export interface Doubt {
+  readonly why: Why
+  /** What the coordinator said. */
+  readonly answer: "awaited" | "stable" | "unknown"
+  /** How often it was asked. */
+  readonly times: number
+}
+
+/** How often a coordinator that can't say is asked again. */
+const timesLimit = 10
 
 export type Input =
   /** kafkajs is about to send JoinGroup. */
-  | { readonly _tag: "JoinAsked"; readonly why: Doubt }
+  | { readonly _tag: "JoinAsked"; readonly why: Why }
   /** What the coordinator says about us and the group. */
   | { readonly _tag: "Inspected"; readonly found: "rebalancing" | "stable" | "gone" | "unknown" }
   /** The partitions are settled. */
@@ -102,19 +117,20 @@ const step = (state: State, actions: ReadonlyArray<Action> = [], verdict: Verdic
 const inspect: Action = { _tag: "Inspect" }
 
 /** How kafkajs is told to come again. */
-const hold = (why: Doubt): Verdict => why === "rebalancing" ? "later" : "wait"
+const hold = (why: Why): Verdict => why === "rebalancing" ? "later" : "wait"
 
 const open = (partitions: Partitions, generation: number): Step =>
   step({ _tag: "Open", partitions, generation, doubt: undefined }, [{ _tag: "Assign", partitions, generation }])
 
 const revoke = (
   { generation, partitions }: Extract<State, { readonly _tag: "Open" }>,
-  deliberate: boolean
+  deliberate: boolean,
+  verdict: Verdict = "later"
 ): Step =>
   step(
     { _tag: "Closing", partitions, generation, survived: false, deliberate, doubt: undefined },
     [{ _tag: "Revoke", partitions }],
-    "later"
+    verdict
   )
 
 const lose = (partitions: Partitions): Step => step(out, [{ _tag: "Lose", partitions }])
@@ -153,7 +169,7 @@ export const next = (state: State, input: Input): Step => {
   }
 }
 
-const joinAsked = (state: State, why: Doubt): Step => {
+const joinAsked = (state: State, why: Why): Step => {
   switch (state._tag) {
     case "Out":
     case "Closed":
@@ -161,25 +177,37 @@ const joinAsked = (state: State, why: Doubt): Step => {
     case "Named":
       // the next heartbeat could be of the next generation already
       return step(out)
-    case "Open":
-      // a second time without a good heartbeat between: whatever the coordinator said, this generation is over
-      if (state.doubt === "rebalancing" && why === "rebalancing") return revoke(state, false)
-      if (state.doubt === why) return step(state, [], hold(why))
-      return step({ ...state, doubt: why }, [inspect], hold(why))
-    case "Closing":
+    case "Open": {
+      const doubt = look(state.doubt, why)
+      // asked again after the coordinator has spoken: whatever it said, this generation is over
+      return doubt === undefined
+        ? revoke(state, false, hold(why))
+        : step({ ...state, doubt }, doubt === state.doubt ? [] : [inspect], hold(why))
+    }
+    case "Closing": {
       if (why === "rebalancing") return step({ ...state, survived: false, doubt: undefined }, [], "later")
-      if (state.doubt === why) return step({ ...state, survived: false }, [], "wait")
-      return step({ ...state, survived: false, doubt: why }, [inspect], "wait")
+      const doubt = look(state.doubt, why) ?? state.doubt
+      return step({ ...state, survived: false, doubt }, doubt === state.doubt ? [] : [inspect], "wait")
+    }
   }
+}
+
+/** What there is to find out, or `undefined` when no more can be. */
+const look = (doubt: Doubt | undefined, why: Why): Doubt | undefined => {
+  if (doubt === undefined || doubt.why !== why) return { why, answer: "awaited", times: 1 }
+  if (doubt.answer === "awaited") return doubt
+  if (doubt.answer === "unknown" && doubt.times < timesLimit) return { why, answer: "awaited", times: doubt.times + 1 }
+  return undefined
 }
 
 const inspected = (state: State, found: Extract<Input, { readonly _tag: "Inspected" }>["found"]): Step => {
   if ((state._tag !== "Open" && state._tag !== "Closing") || state.doubt === undefined) return step(state)
   if (found === "gone") return lose(state.partitions)
-  if (state._tag === "Closing") return step(state)
-  // the coordinator moved, and the generation is still good: the next heartbeat will tell
-  if (state.doubt === "rebalancing" && found !== "rebalancing") return step(state)
-  return revoke(state, false)
+  const doubt: Doubt = { ...state.doubt, answer: found === "unknown" ? "unknown" : "stable" }
+  if (state._tag === "Closing") return step({ ...state, doubt })
+  // if the coordinator moved, the generation is still good, and the next heartbeat will tell
+  const wait = found === "unknown" || (found === "stable" && doubt.why === "rebalancing")
+  return wait ? step({ ...state, doubt }) : revoke(state, false)
 }
 
 const settled = (state: State): Step => {

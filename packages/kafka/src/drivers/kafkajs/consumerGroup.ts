@@ -238,8 +238,6 @@ export class Group {
     const self = this
     const changed = Effect.zipRight(Queue.take(this.wishes), Effect.as(this.release, undefined))
     return Effect.gen(function*() {
-      yield* Effect.forkScoped(self.perform)
-      yield* Effect.forkScoped(self.inspect)
       yield* Queue.take(self.wishes)
       let missing = 0
       while (true) {
@@ -251,7 +249,7 @@ export class Group {
         if (end.missing !== undefined && missing >= missingLimit) return yield* Effect.fail(end.missing)
         yield* Effect.sleep(restartPause)
       }
-    }).pipe(Effect.scoped)
+    }).pipe(Effect.raceFirst(this.perform), Effect.raceFirst(this.inspect))
   }
 
   /** Is a member with these topics, until something ends it. */
@@ -377,7 +375,7 @@ const held = "records in hand are being settled"
 
 /** What stands between kafkajs and the group. */
 interface Door {
-  readonly ask: (why: Gate.Doubt) => Gate.Verdict
+  readonly ask: (why: Gate.Why) => Gate.Verdict
   readonly mayJoin: () => boolean
   readonly owned: () => Assignor.Owned
 }
