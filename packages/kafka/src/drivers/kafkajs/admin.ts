@@ -1,434 +1,483 @@
 /**
- * Administration through kafkajs.
- *
- * kafkajs's admin keeps one picture of the cluster that concurrent requests overwrite for each other, and that a topic
- * deleted elsewhere spoils for good. So there is one request at a time, and a client that was let down is replaced.
+ * Administration through kafkajs's single requests. kafkajs's own admin waits for leaders in a way that fails on KRaft,
+ * keeps one picture of the cluster that concurrent calls overwrite for each other, and joins a group to set its offsets.
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import KafkaJs, { type Admin, type GroupDescription as KafkaJsGroup, type ITopicMetadata } from "kafkajs"
+import { AssignerProtocol } from "kafkajs"
 import type {
   AdminSession,
   ConfigEntry,
   GroupDescription,
+  NewTopic,
   OffsetAndMetadata,
+  OffsetSpec,
   TopicDescription
 } from "../../KafkaClient.ts"
 import { type ClientError, KafkaRequestError, KafkaTimeoutError, UnknownTopicError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
+import { ClusterRequests, isMetadata } from "./cluster.ts"
 import * as Connection from "./connection.ts"
-import * as Cluster from "./consumerCluster.ts"
 import { clientError, withoutFencing, withoutTopic } from "./errors.ts"
-
-// ---------------------------------------------------------------------------------------------------------------------
-// one request at a time
-// ---------------------------------------------------------------------------------------------------------------------
-
-type About = Parameters<typeof Connection.attempt>[2]
-
-type Failure = ClientError | UnknownTopicError
-
-/**
- * Runs one request of kafkajs's admin, bounded by the request timeout, and again while the broker says that it will
- * soon be able to answer.
- */
-export type Ask = <A>(operation: string, run: (admin: Admin) => Promise<A>, about?: About) => Effect.Effect<A, Failure>
-
-/** What the broker answers while it is finding its feet. */
-const isPassing = (error: Failure): boolean => error._tag === "KafkaRequestError" && error.retriable
-
-const soon = Schedule.exponential(100, 1.5).pipe(Schedule.union(Schedule.spaced(1000)))
-
-/**
- * A client for requests that concern the cluster: connected when it is first asked, replaced after it failed.
- */
-export const client = (
-  environment: Connection.Environment,
-  options: {
-    readonly clientId?: string | undefined
-    /** For how long, in milliseconds, a request is tried again: as long as it may take, if absent. */
-    readonly patience?: number
-  } = {}
-): Effect.Effect<{ readonly connect: Effect.Effect<void, ClientError>; readonly ask: Ask }, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const millis = Duration.toMillis(environment.config.requestTimeout)
-    const schedule = options.patience === undefined ? soon : Schedule.upTo(soon, options.patience)
-    const one = yield* Effect.makeSemaphore(1)
-    let current: { readonly connection: Connection.Connection; readonly admin: Admin } | undefined
-
-    const discard: Effect.Effect<void> = Effect.suspend(() => {
-      const old = current
-      current = undefined
-      return old === undefined ? Effect.void : Connection.close(old.connection, old.admin)
-    })
-    yield* Effect.addFinalizer(() => discard)
-
-    const connected: Effect.Effect<Admin, ClientError> = Effect.suspend(() => {
-      if (current !== undefined) return Effect.succeed(current.admin)
-      const connection = Connection.make(environment, { clientId: options.clientId })
-      const admin = connection.kafka.admin()
-      current = { connection, admin }
-      return Effect.as(Connection.establish(environment, connection, admin, "connect"), admin)
-    }).pipe(Effect.onError(() => discard))
-
-    const ask: Ask = (operation, run, about) => {
-      const attempt = Connection.attempt(environment, operation, about)
-      return Effect.flatMap(
-        connected,
-        (admin) =>
-          Effect.tryPromise({ try: () => run(admin), catch: (error) => withoutFencing(clientError(error, attempt)) })
-      ).pipe(
-        Effect.retry({ schedule, while: isPassing }),
-        Effect.timeoutFail({
-          duration: millis,
-          onTimeout: (): Failure => new KafkaTimeoutError({ operation, millis })
-        }),
-        // it may be in the middle of something, or see the cluster as it was
-        Effect.onError(() => discard),
-        one.withPermits(1)
-      )
-    }
-
-    return { connect: one.withPermits(1)(Effect.asVoid(connected)), ask }
-  })
-
-/**
- * The partitions of one topic. kafkajs fails as a whole where one topic of a request is missing, so each is asked for
- * by itself.
- */
-export const topicMetadata = (
-  ask: Ask,
-  operation: string,
-  topic: string
-): Effect.Effect<ITopicMetadata, Failure> =>
-  Effect.flatMap(
-    ask(operation, (admin) => admin.fetchTopicMetadata({ topics: [topic] }), { topic }),
-    ({ topics }) => {
-      const found = topics.find(({ name }) => name === topic)
-      return found === undefined ? new UnknownTopicError({ operation, topic }) : Effect.succeed(found)
-    }
-  )
-
-// ---------------------------------------------------------------------------------------------------------------------
-// the session
-// ---------------------------------------------------------------------------------------------------------------------
+import type { Broker, DescribedGroup, TopicMetadata } from "./internals.ts"
 
 export const open = (environment: Connection.Environment): Effect.Effect<AdminSession, ClientError, Scope.Scope> =>
   Effect.gen(function*() {
-    const { ask, connect } = yield* client(environment)
-    yield* connect
-    return make(environment, ask)
+    const cluster = new ClusterRequests(environment, Connection.make(environment))
+    yield* Effect.addFinalizer(() => cluster.close)
+    yield* cluster.connect
+    return session(environment, cluster)
   })
 
-const internalTopics: ReadonlySet<string> = new Set([
-  "__consumer_offsets",
-  "__transaction_state",
-  "__share_group_state"
-])
+type Failure = ClientError | UnknownTopicError
 
-const aboutNoTopic = <A>(effect: Effect.Effect<A, Failure>): Effect.Effect<A, ClientError> =>
-  Effect.mapError(effect, (error) => error._tag === "UnknownTopicError" ? withoutTopic(error) : error)
+type Partitions = ReadonlyArray<TopicPartition.TopicPartition>
 
-const topicConfig = 1
+interface Asking {
+  readonly topic?: string | undefined
+  readonly group?: string | undefined
+  /** Whether asking again, without knowing what became of the first time, does no harm. */
+  readonly repeatable: boolean
+}
 
-const fetchesNothing = { isolationLevel: "read_uncommitted", fetchMaxBytes: 1, fetchMinBytes: 1 } as const
+const topicResource = 2
+const topicConfigSource = 1
+const firstPause = 50
+const longestPause = 1000
 
-const alive = (): void => {}
+/** What fetches offsets as Kafka's own tools do: past what is not committed yet. */
+const readUncommitted = 0
 
-/** An administrator's commit is a request like others. */
-const asRequestError = (operation: string, { error, retriable }: Cluster.CommitFailure): ClientError =>
-  error._tag === "CommitError"
-    ? new KafkaRequestError({
-      operation,
-      code: error.code ?? "UNKNOWN",
-      retriable,
-      reason: error.description ?? error.message,
-      cause: error
-    })
-    : error
+const timestamps = { earliest: -2, latest: -1 } as const
 
-const byTopic = <A extends { readonly topic: string }>(all: Iterable<A>): ReadonlyMap<string, ReadonlyArray<A>> => {
-  const out = new Map<string, Array<A>>()
+// ---------------------------------------------------------------------------------------------------------------------
+// pure parts
+// ---------------------------------------------------------------------------------------------------------------------
+
+const groupBy = <A, K>(all: Iterable<A>, key: (one: A) => K): ReadonlyMap<K, ReadonlyArray<A>> => {
+  const out = new Map<K, Array<A>>()
   for (const one of all) {
-    const of = out.get(one.topic)
-    if (of === undefined) out.set(one.topic, [one])
-    else of.push(one)
+    const same = out.get(key(one))
+    if (same === undefined) out.set(key(one), [one])
+    else same.push(one)
   }
   return out
 }
 
-const assignmentOf = (group: KafkaJsGroup, assignment: Buffer): ReadonlyArray<TopicPartition.TopicPartition> => {
-  if (group.protocolType !== "consumer" || assignment.length === 0) return []
-  const decoded = KafkaJs.AssignerProtocol.MemberAssignment.decode(assignment)
+const byTopic = <A extends { readonly topic: string }, B>(all: Iterable<A>, f: (one: A) => B) =>
+  Array.from(groupBy(all, (one) => one.topic), ([topic, same]) => ({ topic, partitions: same.map(f) }))
+
+const configEntries = (config: Readonly<Record<string, string>>) =>
+  Object.entries(config).map(([name, value]) => ({ name, value }))
+
+const topicDescription = ({ partitionMetadata, topic }: TopicMetadata): TopicDescription => ({
+  topic,
+  partitions: partitionMetadata.map((one) => ({
+    partition: one.partitionId,
+    leader: one.leader < 0 ? undefined : one.leader,
+    replicas: one.replicas,
+    inSyncReplicas: one.isr
+  })).sort((a, b) => a.partition - b.partition)
+})
+
+const assignment = (protocolType: string, encoded: Buffer): Partitions => {
+  // other kinds of groups have assignments of their own kinds
+  if (protocolType !== "consumer" || encoded.length === 0) return []
+  const decoded = AssignerProtocol.MemberAssignment.decode(encoded)
   return Object.entries(decoded?.assignment ?? {}).flatMap(([topic, partitions]) =>
     partitions.map((partition) => TopicPartition.make(topic, partition))
   )
 }
 
-export const make = (environment: Connection.Environment, ask: Ask): AdminSession => {
+const groupDescription = ({ groupId, members, protocolType, state }: DescribedGroup): GroupDescription => ({
+  groupId,
+  state,
+  protocolType,
+  members: members.map((member) => ({
+    memberId: member.memberId,
+    clientId: member.clientId,
+    host: member.clientHost,
+    assignment: assignment(protocolType, member.memberAssignment)
+  }))
+})
+
+/** What the broker answers while it is finding its feet, and what a connection that broke fails with. */
+const isPassing = (error: Failure): boolean => error._tag === "KafkaRequestError" && error.retriable
+
+const isBroken = (error: Failure): boolean => error._tag === "KafkaConnectionError"
+
+const leaderless = (operation: string, tp: TopicPartition.TopicPartition): KafkaRequestError =>
+  new KafkaRequestError({
+    operation,
+    code: "LEADER_NOT_AVAILABLE",
+    retriable: true,
+    reason: `${TopicPartition.format(tp)} has no leader`
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the session
+// ---------------------------------------------------------------------------------------------------------------------
+
+const session = (environment: Connection.Environment, cluster: ClusterRequests): AdminSession => {
   const millis = Duration.toMillis(environment.config.requestTimeout)
 
-  /** Looks again until there are so many partitions, each with a leader. */
-  const awaitPartitions = (operation: string, topic: string, partitions: number): Effect.Effect<void, Failure> =>
-    topicMetadata(ask, operation, topic).pipe(
-      Effect.map((found) =>
-        found.partitions.length >= Math.max(1, partitions) && found.partitions.every((p) => p.leader >= 0)
-      ),
-      Effect.catchIf((error) => error._tag === "UnknownTopicError", () => Effect.succeed(false)),
-      Effect.repeat({ schedule: Schedule.spaced(50), until: (ready) => ready }),
-      Effect.timeoutFail({ duration: millis, onTimeout: (): Failure => new KafkaTimeoutError({ operation, millis }) }),
-      Effect.asVoid
-    )
-
-  const topicConfigs = (
+  /** Again and again for as long as it may change, within the request timeout. */
+  const patiently = <A>(
     operation: string,
-    topic: string
-  ): Effect.Effect<Readonly<Record<string, ConfigEntry>>, Failure> =>
-    Effect.map(
-      ask(
-        operation,
-        (admin) =>
-          admin.describeConfigs({
-            includeSynonyms: false,
-            resources: [{ type: KafkaJs.ConfigResourceTypes.TOPIC, name: topic }]
-          }),
-        { topic }
-      ),
-      ({ resources }) =>
-        Object.fromEntries(resources.flatMap(({ configEntries }) =>
-          configEntries.map((entry) => [
-            entry.configName,
-            // the type says string, and the protocol allows null
-            { value: entry.configValue as string | null, isDefault: Number(entry.configSource) !== topicConfig }
-          ])
-        ))
+    once: Effect.Effect<A, Failure>,
+    again: (error: Failure) => boolean
+  ): Effect.Effect<A, Failure> =>
+    Effect.flatMap(Clock.currentTimeMillis, (start) => {
+      const attempt = (pause: number): Effect.Effect<A, Failure> =>
+        Effect.catchAll(once, (error) =>
+          Effect.flatMap(Clock.currentTimeMillis, (now) =>
+            again(error) && now + pause < start + millis
+              ? Effect.zipRight(
+                Effect.sleep(pause),
+                Effect.suspend(() =>
+                  attempt(Math.min(longestPause, 2 * pause))
+                )
+              )
+              : Effect.fail(error)))
+      return Effect.timeoutFail(attempt(firstPause), {
+        duration: millis,
+        onTimeout: (): Failure => new KafkaTimeoutError({ operation, millis })
+      })
+    })
+
+  const once = <A>(operation: string, run: () => Promise<A>, about: Asking): Effect.Effect<A, Failure> => {
+    const attempt = Connection.attempt(environment, operation, { topic: about.topic, group: about.group })
+    return Effect.tryPromise({ try: run, catch: (error) => withoutFencing(clientError(error, attempt)) })
+  }
+
+  const mayAgain = ({ repeatable }: Asking) => (error: Failure): boolean =>
+    isPassing(error) || (repeatable && isBroken(error))
+
+  const ask = <A>(operation: string, run: () => Promise<A>, about: Asking): Effect.Effect<A, Failure> =>
+    patiently(operation, once(operation, run, about), mayAgain(about))
+
+  const aboutNoTopic = <A>(effect: Effect.Effect<A, Failure>): Effect.Effect<A, ClientError> =>
+    Effect.mapError(effect, (error) => error._tag === "UnknownTopicError" ? withoutTopic(error) : error)
+
+  const throwFirst = <P extends { readonly error?: unknown }>(parts: ReadonlyArray<P>): ReadonlyArray<P> => {
+    for (const { error } of parts) if (error !== undefined) throw error
+    return parts
+  }
+
+  /** What changes topics: done once, since the second time would have another answer. */
+  const viaController = (
+    operation: string,
+    topic: string,
+    run: (broker: Broker) => Promise<{ readonly topicErrors: ReadonlyArray<{ readonly error?: unknown }> }>
+  ): Effect.Effect<void, Failure> => {
+    const about: Asking = { topic, repeatable: false }
+    return patiently(
+      operation,
+      Effect.flatMap(cluster.metadata(operation, [topic]), ({ controllerId }) =>
+        once(operation, async () => {
+          const broker = await (controllerId < 0 ? cluster.any() : cluster.broker(controllerId))
+          throwFirst((await run(broker)).topicErrors)
+        }, about)),
+      mayAgain(about)
+    )
+  }
+
+  const viaCoordinator = <A>(
+    operation: string,
+    groupId: string,
+    run: (broker: Broker) => Promise<A>
+  ): Effect.Effect<A, ClientError> =>
+    aboutNoTopic(ask(operation, () =>
+      cluster.coordinator("group", groupId).then(run).catch((error: unknown) => {
+        cluster.forgetCoordinator("group", groupId)
+        throw error
+      }), { group: groupId, repeatable: true }))
+
+  const topics = (
+    operation: string,
+    names: ReadonlyArray<string>
+  ): Effect.Effect<ReadonlyArray<TopicMetadata>, Failure> =>
+    patiently(
+      operation,
+      Effect.flatMap(cluster.topics(operation, names), (found) =>
+        Effect.forEach(names, (name) => {
+          const one = found.get(name) ?? new UnknownTopicError({ operation, topic: name })
+          return isMetadata(one) ? Effect.succeed(one) : Effect.fail(one)
+        })),
+      (error) => isPassing(error) || isBroken(error)
     )
 
-  const describeGroups = (
-    groupIds: ReadonlyArray<string>
-  ): Effect.Effect<ReadonlyArray<GroupDescription>, ClientError> =>
-    aboutNoTopic(Effect.forEach(groupIds, (groupId) =>
-      Effect.map(
-        ask("describe group", (admin) => admin.describeGroups([groupId]), { group: groupId }),
-        ({ groups }) =>
-          groups.map((group): GroupDescription => ({
-            groupId: group.groupId,
-            state: group.state,
-            protocolType: group.protocolType,
-            members: group.members.map((member) => ({
-              memberId: member.memberId,
-              clientId: member.clientId,
-              host: member.clientHost,
-              assignment: assignmentOf(group, member.memberAssignment)
-            }))
-          }))
-      ))).pipe(Effect.map((found) => found.flat()))
+  /** Until there are so many partitions, each with a leader. */
+  const awaitPartitions = (operation: string, topic: string, partitions: number): Effect.Effect<void, Failure> =>
+    patiently(
+      operation,
+      Effect.flatMap(topics(operation, [topic]), ([found]) => {
+        const all = found?.partitionMetadata ?? []
+        const without = all.find((one) => one.leader < 0)
+        return all.length >= Math.max(1, partitions) && without === undefined
+          ? Effect.void
+          : Effect.fail<Failure>(leaderless(operation, { topic, partition: without?.partitionId ?? all.length }))
+      }),
+      (error) => isPassing(error) || error._tag === "UnknownTopicError"
+    )
 
-  const groupOffsets = (
-    groupId: string
-  ): Effect.Effect<ReadonlyMap<TopicPartition.Key, OffsetAndMetadata>, ClientError> =>
-    aboutNoTopic(Effect.map(
-      ask("group offsets", (admin) => admin.fetchOffsets({ groupId }), { group: groupId }),
-      (topics) => {
-        const out = new Map<TopicPartition.Key, OffsetAndMetadata>()
-        for (const { partitions, topic } of topics) {
-          for (const { metadata, offset, partition } of partitions) {
-            if (BigInt(offset) < 0n) continue
-            out.set(TopicPartition.key({ topic, partition }), {
-              topic,
-              partition,
-              offset: BigInt(offset),
-              ...(metadata === null || metadata === "" ? {} : { metadata })
-            })
-          }
+  const createTopic = (
+    { config, partitions, replicationFactor, topic }: NewTopic
+  ): Effect.Effect<boolean, ClientError> =>
+    aboutNoTopic(viaController("create topic", topic, (broker) =>
+      broker.createTopics({
+        timeout: millis,
+        topics: [{ topic, numPartitions: partitions, replicationFactor, configEntries: configEntries(config) }]
+      }))).pipe(
+        Effect.as(true),
+        Effect.catchIf(
+          (error) => error._tag === "KafkaRequestError" && error.code === "TOPIC_ALREADY_EXISTS",
+          () => Effect.succeed(false)
+        )
+      )
+
+  const topicConfigs = (operation: string, names: ReadonlyArray<string>) =>
+    Effect.forEach(names, (topic) =>
+      ask(operation, async () => {
+        const broker = await cluster.any()
+        const { resources } = await broker.describeConfigs({
+          includeSynonyms: false,
+          resources: [{ type: topicResource, name: topic }]
+        })
+        return [
+          topic,
+          Object.fromEntries(
+            throwFirst(resources).flatMap(({ configEntries }) =>
+              configEntries.map(({ configName, configSource, configValue }): readonly [string, ConfigEntry] => [
+                configName,
+                { value: configValue, isDefault: configSource !== topicConfigSource }
+              ])
+            )
+          )
+        ] as const
+      }, { topic, repeatable: true }), { concurrency: 8 })
+
+  /** Puts a question about partitions to their leaders, one request each. */
+  const viaLeaders = <P extends TopicPartition.TopicPartition, A>(
+    operation: string,
+    partitions: ReadonlyArray<P>,
+    run: (leader: Broker, partitions: ReadonlyArray<P>) => Promise<A>
+  ): Effect.Effect<ReadonlyArray<A>, Failure> =>
+    patiently(
+      operation,
+      Effect.gen(function*() {
+        const names = [...new Set(partitions.map((one) => one.topic))]
+        const found = new Map((yield* topics(operation, names)).map((one) => [one.topic, one]))
+        const placed: Array<readonly [leader: number, one: P]> = []
+        for (const one of partitions) {
+          const { partition, topic } = one
+          const known = found.get(topic)?.partitionMetadata.find(({ partitionId }) => partitionId === partition)
+          if (known === undefined) return yield* new UnknownTopicError({ operation, topic, partition })
+          if (known.leader < 0) return yield* leaderless(operation, one)
+          placed.push([known.leader, one])
         }
-        return out
-      }
-    ))
+        return yield* Effect.forEach(groupBy(placed, ([leader]) => leader), ([leader, same]) => {
+          const all = same.map(([, one]) => one)
+          const attempt = Connection.attempt(environment, operation, { topic: all[0]?.topic })
+          return Effect.tryPromise({
+            try: () => cluster.broker(leader).then((broker) => run(broker, all)),
+            catch: (error) => withoutFencing(clientError(error, attempt))
+          })
+        }, { concurrency: "unbounded" })
+      }),
+      (error) => isPassing(error) || isBroken(error)
+    )
+
+  const offsetsAt = (partitions: Partitions, timestamp: number) =>
+    Effect.map(
+      viaLeaders("list offsets", partitions, async (leader, wanted) => {
+        const { responses } = await leader.listOffsets({
+          isolationLevel: readUncommitted,
+          topics: byTopic(wanted, ({ partition }) => ({ partition, timestamp }))
+        })
+        return responses.flatMap(({ partitions, topic }) =>
+          throwFirst(partitions).map(({ offset, partition }) =>
+            [TopicPartition.key({ topic, partition }), BigInt(offset)] as const
+          )
+        )
+      }),
+      (all) => new Map(all.flat())
+    )
+
+  const listOffsets = (
+    partitions: Partitions,
+    spec: OffsetSpec
+  ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, Failure> => {
+    if (typeof spec === "string") return offsetsAt(partitions, timestamps[spec])
+    return Effect.flatMap(offsetsAt(partitions, spec.timestamp < 0n ? 0 : Number(spec.timestamp)), (found) => {
+      // no record that late: the end
+      const beyond = partitions.filter((one) => (found.get(TopicPartition.key(one)) ?? -1n) < 0n)
+      return beyond.length === 0
+        ? Effect.succeed(found)
+        : Effect.map(offsetsAt(beyond, timestamps.latest), (ends) => new Map([...found, ...ends]))
+    })
+  }
 
   return {
-    listTopics: aboutNoTopic(Effect.map(
-      ask("list topics", (admin) => admin.listTopics()),
-      (topics) => topics.filter((topic) => !internalTopics.has(topic)).sort()
-    )),
+    listTopics: Effect.map(
+      aboutNoTopic(patiently("list topics", cluster.metadata("list topics", []), isBroken)),
+      ({ topicMetadata }) => topicMetadata.filter((one) => !one.isInternal).map(({ topic }) => topic).sort()
+    ),
 
-    describeTopics: (topics) =>
-      Effect.forEach(
-        topics,
-        (topic) =>
-          Effect.map(topicMetadata(ask, "describe topic", topic), (found): TopicDescription => ({
-            topic,
-            partitions: found.partitions.map((p) => ({
-              partition: p.partitionId,
-              leader: p.leader < 0 ? undefined : p.leader,
-              replicas: p.replicas,
-              inSyncReplicas: p.isr
-            })).sort((a, b) => a.partition - b.partition)
-          }))
-      ),
+    describeTopics: (names) => Effect.map(topics("describe topics", names), (all) => all.map(topicDescription)),
 
-    createTopics: (topics) =>
+    createTopics: (all) =>
       Effect.gen(function*() {
-        const created: Array<string> = []
-        // together they would be answered together: whether all were created, and not which
-        for (const { config, partitions, replicationFactor, topic } of topics) {
-          const isNew = yield* ask("create topic", (admin) =>
-            admin.createTopics({
-              waitForLeaders: false,
-              timeout: millis,
-              topics: [{
-                topic,
-                numPartitions: partitions,
-                replicationFactor,
-                configEntries: Object.entries(config).map(([name, value]) => ({ name, value }))
-              }]
-            }), { topic })
-          if (isNew) created.push(topic)
-        }
-        for (const { partitions, topic } of topics) {
-          if (created.includes(topic)) yield* awaitPartitions("create topic", topic, partitions)
-        }
-        return created
+        const isNew = yield* Effect.forEach(all, createTopic, { concurrency: 8 })
+        const created = all.filter((_, i) => isNew[i])
+        yield* Effect.forEach(created, (one) => awaitPartitions("create topic", one.topic, one.partitions), {
+          concurrency: 8,
+          discard: true
+        })
+        return created.map((one) => one.topic)
       }).pipe(aboutNoTopic),
 
-    deleteTopics: (topics) =>
+    deleteTopics: (names) =>
       Effect.forEach(
-        topics,
-        (topic) => ask("delete topic", (admin) => admin.deleteTopics({ topics: [topic], timeout: millis }), { topic }),
-        {
-          discard: true
-        }
+        names,
+        (topic) =>
+          viaController("delete topic", topic, (broker) => broker.deleteTopics({ topics: [topic], timeout: millis })),
+        { concurrency: 8, discard: true }
       ),
 
     createPartitions: (topic, total) =>
       Effect.zipRight(
-        ask("create partitions", (admin) =>
-          admin.createPartitions({ timeout: millis, topicPartitions: [{ topic, count: total }] }), { topic }),
+        viaController("create partitions", topic, (broker) =>
+          broker.createPartitions({ timeout: millis, topicPartitions: [{ topic, count: total }] })),
         awaitPartitions("create partitions", topic, total)
       ),
 
-    describeTopicConfigs: (topics) =>
-      Effect.map(
-        Effect.forEach(topics, (topic) =>
-          Effect.map(topicConfigs("describe topic config", topic), (config) => [topic, config] as const)),
-        (all) =>
-          new Map(all)
-      ),
+    describeTopicConfigs: (names) => Effect.map(topicConfigs("describe topic config", names), (all) => new Map(all)),
 
     alterTopicConfig: (topic, entries) =>
-      Effect.flatMap(topicConfigs("alter topic config", topic), (before) => {
-        // the request of kafkajs replaces all that was set, so what was set is set again
+      Effect.flatMap(topicConfigs("alter topic config", [topic]), (before) => {
+        // the request replaces all that was set, so what was set is set again
         const all: Record<string, string> = {}
-        for (const [name, { isDefault, value }] of Object.entries(before)) {
-          if (!isDefault && value !== null) all[name] = value
+        for (const [, config] of before) {
+          for (const [name, { isDefault, value }] of Object.entries(config)) {
+            if (!isDefault && value !== null) all[name] = value
+          }
         }
         Object.assign(all, entries)
-        return Effect.asVoid(ask("alter topic config", (admin) =>
-          admin.alterConfigs({
-            validateOnly: false,
-            resources: [{
-              type: KafkaJs.ConfigResourceTypes.TOPIC,
-              name: topic,
-              configEntries: Object.entries(all).map(([name, value]) => ({ name, value }))
-            }]
-          }), { topic }))
+        return ask("alter topic config", async () => {
+          const broker = await cluster.any()
+          const { resources } = await broker.alterConfigs({
+            resources: [{ type: topicResource, name: topic, configEntries: configEntries(all) }]
+          })
+          throwFirst(resources)
+        }, { topic, repeatable: true })
       }),
 
-    listOffsets: (partitions, spec) =>
-      Effect.gen(function*() {
-        const operation = "list offsets"
-        const out = new Map<TopicPartition.Key, bigint>()
-        for (const [topic, wanted] of byTopic(partitions)) {
-          const found = new Map<number, bigint>()
-          if (typeof spec === "string") {
-            const ends = yield* ask(operation, (admin) => admin.fetchTopicOffsets(topic), { topic })
-            for (const end of ends) found.set(end.partition, BigInt(spec === "earliest" ? end.low : end.high))
-          } else {
-            const timestamp = spec.timestamp < 0n ? 0 : Number(spec.timestamp)
-            const firsts = yield* ask(operation, (admin) => admin.fetchTopicOffsetsByTimestamp(topic, timestamp), {
-              topic
-            })
-            for (const first of firsts) found.set(first.partition, BigInt(first.offset))
-          }
-          for (const { partition } of wanted) {
-            const offset = found.get(partition)
-            if (offset === undefined) return yield* new UnknownTopicError({ operation, topic, partition })
-            out.set(TopicPartition.key({ topic, partition }), offset)
-          }
+    listOffsets,
+
+    deleteRecords: (offsets) => {
+      const all = Array.from(offsets, ([key, offset]) => ({ ...TopicPartition.fromKey(key), offset }))
+      return Effect.asVoid(viaLeaders("delete records", all, async (leader, wanted) => {
+        // kafkajs loses its way in the errors of several topics
+        for (const one of byTopic(wanted, ({ offset, partition }) => ({ partition, offset: String(offset) }))) {
+          await leader.deleteRecords({ topics: [one] })
         }
-        return out
-      }),
+      }))
+    },
 
-    deleteRecords: (offsets) =>
-      Effect.gen(function*() {
-        const operation = "delete records"
-        const entries = Array.from(offsets, ([key, offset]) => ({ ...TopicPartition.fromKey(key), offset }))
-        for (const [topic, wanted] of byTopic(entries)) {
-          const { partitions } = yield* topicMetadata(ask, operation, topic)
-          for (const { partition } of wanted) {
-            if (!partitions.some(({ partitionId }) => partitionId === partition)) {
-              return yield* new UnknownTopicError({ operation, topic, partition })
-            }
-          }
-          yield* ask(operation, async (admin) => {
-            // kafkajs looks for the leaders in what it knows already
-            await admin.fetchTopicMetadata({ topics: [topic] })
-            await admin.deleteTopicRecords({
-              topic,
-              partitions: wanted.map(({ offset, partition }) => ({ partition, offset: String(offset) }))
-            })
-          }, { topic })
-        }
-      }),
+    listGroups: aboutNoTopic(Effect.flatMap(cluster.metadata("list groups", [anyTopic]), ({ brokers }) =>
+      Effect.map(
+        Effect.forEach(brokers, ({ nodeId }) =>
+          ask("list groups", () =>
+            cluster.broker(nodeId).then((broker) => broker.listGroups()), {
+            repeatable: true
+          }), { concurrency: 8 }),
+        (all) =>
+          all.flatMap(({ groups }) =>
+            groups.map(({ groupId, protocolType }) => ({ groupId, protocolType }))
+          )
+      ))),
 
-    listGroups: aboutNoTopic(Effect.map(ask("list groups", (admin) => admin.listGroups()), ({ groups }) => groups)),
-
-    describeGroups,
+    describeGroups: (groupIds) =>
+      Effect.forEach(groupIds, (groupId) =>
+        Effect.map(
+          viaCoordinator("describe group", groupId, (broker) => broker.describeGroups({ groupIds: [groupId] })),
+          ({ groups }) => groups.map(groupDescription)
+        ), { concurrency: 8 }).pipe(Effect.map((all) => all.flat())),
 
     deleteGroups: (groupIds) =>
-      aboutNoTopic(
-        Effect.forEach(groupIds, (groupId) =>
-          ask("delete group", (admin) => admin.deleteGroups([groupId]), { group: groupId }), { discard: true })
+      Effect.forEach(groupIds, (groupId) =>
+        viaCoordinator("delete group", groupId, async (broker) => {
+          throwFirst((await broker.deleteGroups([groupId])).results)
+        }), { concurrency: 8, discard: true }),
+
+    groupOffsets: (groupId) =>
+      Effect.map(
+        viaCoordinator("group offsets", groupId, (broker) => broker.offsetFetch({ groupId, topics: [] })),
+        ({ responses }) => {
+          const out = new Map<TopicPartition.Key, OffsetAndMetadata>()
+          for (const { partitions, topic } of responses) {
+            for (const { metadata, offset, partition } of partitions) {
+              if (BigInt(offset) < 0n) continue
+              out.set(TopicPartition.key({ topic, partition }), {
+                topic,
+                partition,
+                offset: BigInt(offset),
+                ...(metadata === undefined || metadata === null || metadata === "" ? {} : { metadata })
+              })
+            }
+          }
+          return out
+        }
       ),
 
-    groupOffsets,
-
     alterGroupOffsets: (groupId, offsets) =>
-      Effect.gen(function*() {
-        const operation = "alter group offsets"
-        for (const { state } of yield* describeGroups([groupId])) {
-          if (state !== "Empty" && state !== "Dead") {
-            return yield* new KafkaRequestError({
-              operation,
+      offsets.length === 0 ? Effect.void : viaCoordinator("alter group offsets", groupId, async (broker) => {
+        await broker.offsetCommit({
+          groupId,
+          // nobody: taken while there are no members
+          memberId: "",
+          groupGenerationId: -1,
+          topics: byTopic(offsets, ({ metadata, offset, partition }) => ({
+            partition,
+            offset: String(offset),
+            metadata
+          }))
+        })
+      }).pipe(
+        Effect.asVoid,
+        Effect.catchIf(
+          (error) => error._tag === "KafkaRequestError" && activeCodes.has(error.code),
+          (error) =>
+            new KafkaRequestError({
+              operation: "alter group offsets",
               code: "NON_EMPTY_GROUP",
               retriable: false,
-              reason: `group "${groupId}" is ${state}: stop its members first`
+              reason: `group "${groupId}" has members: stop them first`,
+              cause: error
             })
-          }
-        }
-        // kafkajs's own `setOffsets` joins the group and fetches for that: five seconds, and a new generation, per topic
-        yield* Cluster.open({ environment, options: Object.assign({ groupId }, fetchesNothing), alive }).pipe(
-          Effect.flatMap((requests) =>
-            Effect.retry(requests.commit(offsets, undefined), { schedule: soon, while: ({ retriable }) => retriable })
-          ),
-          Effect.mapError((failure) => "_tag" in failure ? failure : asRequestError(operation, failure)),
-          Effect.timeoutFail({
-            duration: millis,
-            onTimeout: (): Failure => new KafkaTimeoutError({ operation, millis })
-          }),
-          Effect.scoped
         )
-      }).pipe(aboutNoTopic),
+      ),
 
-    describeCluster: aboutNoTopic(Effect.map(
-      ask("describe cluster", (admin) => admin.describeCluster()),
-      ({ brokers, clusterId, controller }) => ({
+    describeCluster: Effect.map(
+      aboutNoTopic(patiently("describe cluster", cluster.metadata("describe cluster", [anyTopic]), isBroken)),
+      ({ brokers, clusterId, controllerId }) => ({
         clusterId,
-        controller: controller ?? undefined,
+        controller: controllerId < 0 ? undefined : controllerId,
         brokers: brokers.map(({ host, nodeId, port }) => ({ id: nodeId, host, port }))
       })
-    ))
+    )
   }
 }
+
+/** Without a name the metadata of all topics would come; whether this one exists does not matter. */
+const anyTopic = "__consumer_offsets"
+
+const activeCodes: ReadonlySet<string> = new Set([
+  "UNKNOWN_MEMBER_ID",
+  "ILLEGAL_GENERATION",
+  "STALE_MEMBER_EPOCH",
+  "REBALANCE_IN_PROGRESS"
+])

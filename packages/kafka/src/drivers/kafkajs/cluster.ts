@@ -1,267 +1,12 @@
 /**
- * Requests to single brokers, for what kafkajs's own producer and admin do not do well enough.
- *
- * kafkajs hands its cluster to partition assigners, and the cluster its brokers; they send one request each and retry
- * nothing. A consumer is made for that alone, and is never run. What is used here beyond kafkajs's types is written
- * down as interfaces; kafkajs is pinned to one version, and the tests on a real broker hold it to them.
- *
- * Where a response is about several topics or partitions, kafkajs throws the first error in it and drops the rest.
- * Here each part is put to kafkajs by itself, and has its own error.
+ * A connection to the cluster for single requests: to any broker, to one by its id, to a coordinator, to whoever leads
+ * a partition.
  */
 import * as Effect from "effect/Effect"
-import { type Cluster, type Kafka, type Message, PartitionAssigners, type PartitionMetadata } from "kafkajs"
 import { type ClientError, KafkaTimeoutError, UnknownTopicError } from "../../KafkaError.ts"
 import * as Connection from "./connection.ts"
 import { clientError, withoutFencing, withoutTopic } from "./errors.ts"
-
-// ---------------------------------------------------------------------------------------------------------------------
-// kafkajs, beyond its types
-// ---------------------------------------------------------------------------------------------------------------------
-
-export interface ProducerIdentity {
-  /** An int64 as text. */
-  readonly producerId: string
-  readonly producerEpoch: number
-}
-
-export interface ProducedPartition {
-  readonly partition: number
-  readonly baseOffset: string
-  readonly logAppendTime: string
-  readonly error?: unknown
-}
-
-interface InTransaction extends ProducerIdentity {
-  readonly transactionalId: string
-}
-
-interface Partitions<A> {
-  readonly topic: string
-  readonly partitions: ReadonlyArray<A>
-}
-
-export interface BrokerRequests {
-  readonly nodeId: number | null
-  readonly isConnected: () => boolean
-  readonly findGroupCoordinator: (request: {
-    readonly groupId: string
-    readonly coordinatorType: number
-  }) => Promise<{ readonly coordinator: { readonly nodeId: number; readonly host: string; readonly port: number } }>
-  readonly initProducerId: (request: {
-    readonly transactionalId: string | undefined
-    readonly transactionTimeout: number
-  }) => Promise<ProducerIdentity>
-  readonly produce: (
-    request: Partial<ProducerIdentity> & {
-      readonly topicData: ReadonlyArray<
-        Partitions<{ readonly partition: number; readonly firstSequence?: number; readonly messages: Array<Message> }>
-      >
-      readonly transactionalId?: string | undefined
-      readonly acks: number
-      readonly timeout: number
-      readonly compression: number
-    }
-  ) => Promise<
-    {
-      readonly topics: ReadonlyArray<
-        { readonly topicName: string; readonly partitions: ReadonlyArray<ProducedPartition> }
-      >
-    } | undefined
-  >
-  readonly addPartitionsToTxn: (
-    request: InTransaction & { readonly topics: ReadonlyArray<Partitions<number>> }
-  ) => Promise<{
-    readonly errors: ReadonlyArray<{
-      readonly topic: string
-      readonly partitionErrors: ReadonlyArray<{ readonly partition: number; readonly error?: unknown }>
-    }>
-  }>
-  readonly addOffsetsToTxn: (request: InTransaction & { readonly groupId: string }) => Promise<unknown>
-  readonly txnOffsetCommit: (
-    request: InTransaction & {
-      readonly groupId: string
-      readonly topics: ReadonlyArray<
-        Partitions<{ readonly partition: number; readonly offset: string; readonly metadata?: string | undefined }>
-      >
-    }
-  ) => Promise<unknown>
-  readonly endTxn: (request: InTransaction & { readonly transactionResult: boolean }) => Promise<unknown>
-  readonly offsetCommit: (request: {
-    readonly groupId: string
-    readonly memberId: string
-    readonly groupGenerationId: number
-    readonly topics: ReadonlyArray<
-      Partitions<{ readonly partition: number; readonly offset: string; readonly metadata?: string | undefined }>
-    >
-  }) => Promise<unknown>
-}
-
-interface TopicMetadata {
-  readonly topic: string
-  readonly partitionMetadata: ReadonlyArray<PartitionMetadata>
-  readonly error?: unknown
-}
-
-interface Response {
-  readonly decode: (raw: unknown) => Promise<unknown>
-  readonly parse: (data: unknown) => Promise<unknown>
-}
-
-interface ConnectionPool {
-  readonly host: string
-  readonly port: number
-  send: (
-    call: { readonly request: { readonly apiKey: number }; readonly response: Response }
-  ) => Promise<unknown>
-}
-
-interface PooledBroker extends BrokerRequests {
-  readonly connectionPool: ConnectionPool
-  readonly connect: () => Promise<void>
-  readonly disconnect: () => Promise<void>
-}
-
-interface BrokerPool {
-  readonly metadata: { readonly topicMetadata: ReadonlyArray<TopicMetadata> } | null
-  readonly brokers: Readonly<Record<string, PooledBroker>>
-  readonly rootLogger: unknown
-  readonly versions: unknown
-  readonly connectionPoolBuilder: {
-    readonly build: (to: { readonly host: string; readonly port: number }) => Promise<ConnectionPool>
-  }
-  createBroker: (options: {
-    readonly connectionPool: ConnectionPool
-    readonly logger: unknown
-    readonly nodeId?: number
-    readonly versions?: unknown
-  }) => PooledBroker
-  /** Who is connected, or can be; needs no metadata. Metadata is asked of whom it finds. */
-  findConnectedBroker: () => Promise<PooledBroker>
-  /** Fails where the node is in no metadata yet. */
-  readonly findBroker: (node: { readonly nodeId: number }) => Promise<PooledBroker>
-  readonly refreshMetadata: (topics: ReadonlyArray<string>) => Promise<void>
-}
-
-/** The cluster as it is, not as its types say. */
-type OpenCluster = Cluster & { readonly brokerPool: BrokerPool }
-
-// ---------------------------------------------------------------------------------------------------------------------
-// each part its own error
-// ---------------------------------------------------------------------------------------------------------------------
-
-const produce = 0
-const metadata = 3
-const addPartitionsToTxn = 24
-
-const errorOf = (response: Response, part: unknown): Promise<{ readonly error?: unknown }> =>
-  response.parse(part).then(() => ({}), (error: unknown) => ({ error }))
-
-const partsOf = <A, B>(all: ReadonlyArray<A>, f: (one: A) => Promise<B>): Promise<Array<B>> => Promise.all(all.map(f))
-
-const apart = (apiKey: number, response: Response): Response["parse"] => {
-  switch (apiKey) {
-    case produce:
-      return async (answer) => {
-        const data = answer as { readonly topics: ReadonlyArray<Partitions<object>> }
-        return {
-          ...data,
-          topics: await partsOf(data.topics, async (topic) => ({
-            ...topic,
-            partitions: await partsOf(topic.partitions, async (partition) => ({
-              ...partition,
-              ...await errorOf(response, { ...data, topics: [{ ...topic, partitions: [partition] }] })
-            }))
-          }))
-        }
-      }
-    case metadata:
-      return async (answer) => {
-        const data = answer as { readonly topicMetadata: ReadonlyArray<TopicMetadata> }
-        return {
-          ...data,
-          topicMetadata: await partsOf(data.topicMetadata, async (topic) => ({
-            ...topic,
-            // a partition without a leader is no reason to forget the others
-            ...await errorOf(response, { ...data, topicMetadata: [{ ...topic, partitionMetadata: [] }] })
-          }))
-        }
-      }
-    case addPartitionsToTxn:
-      return async (answer) => {
-        const data = answer as {
-          readonly errors: ReadonlyArray<{ readonly partitionErrors: ReadonlyArray<object> }>
-        }
-        return {
-          ...data,
-          errors: await partsOf(data.errors, async (topic) => ({
-            ...topic,
-            partitionErrors: await partsOf(topic.partitionErrors, async (partition) => ({
-              ...partition,
-              ...await errorOf(response, { ...data, errors: [{ ...topic, partitionErrors: [partition] }] })
-            }))
-          }))
-        }
-      }
-    default:
-      return response.parse
-  }
-}
-
-const withPartsApart = (call: Parameters<ConnectionPool["send"]>[0]): typeof call => {
-  const { request, response } = call
-  const parse = apart(request.apiKey, response)
-  return {
-    ...call,
-    response: {
-      decode: response.decode,
-      // most answers are without any error
-      parse: (data) => response.parse(data).catch(() => parse(data))
-    }
-  }
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// a cluster
-// ---------------------------------------------------------------------------------------------------------------------
-
-const open = (kafka: Kafka): OpenCluster => {
-  let captured: Cluster | undefined
-  kafka.consumer({
-    groupId: "never joined",
-    allowAutoTopicCreation: false,
-    partitionAssigners: [(config) => {
-      captured = config.cluster
-      return PartitionAssigners.roundRobin(config)
-    }]
-  })
-  const cluster = captured as OpenCluster | undefined
-  if (cluster === undefined) throw new Error("kafkajs has not given its cluster to the partition assigner")
-  const pool = cluster.brokerPool
-  const waiting = new Map<PooledBroker, number>()
-  const { createBroker, findConnectedBroker } = pool
-  pool.createBroker = (options) => {
-    const broker = createBroker(options)
-    const { connectionPool } = broker
-    const send = connectionPool.send.bind(connectionPool)
-    const count = (by: 1 | -1): void => void waiting.set(broker, (waiting.get(broker) ?? 0) + by)
-    connectionPool.send = (call) => {
-      count(1)
-      return send(withPartsApart(call)).finally(() => count(-1))
-    }
-    return broker
-  }
-  // a broker answers in order, and one that is slow or frozen would hold up what any other can tell
-  pool.findConnectedBroker = () => {
-    const idle = Object.values(pool.brokers).filter((one) => one.isConnected() && (waiting.get(one) ?? 0) === 0)
-    const one = idle[Math.floor(Math.random() * idle.length)]
-    return one === undefined ? findConnectedBroker.call(pool) : Promise.resolve(one)
-  }
-  return cluster
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// requests
-// ---------------------------------------------------------------------------------------------------------------------
+import * as Internals from "./internals.ts"
 
 /** The broker that leads each partition of a topic, by partition. A partition without a leader has -1. */
 export type Leaders = ReadonlyMap<number, number>
@@ -270,20 +15,23 @@ export type LookupError = ClientError | UnknownTopicError
 
 const coordinatorTypes = { group: 0, transaction: 1 } as const
 
+type CoordinatorType = keyof typeof coordinatorTypes
+
 export class ClusterRequests {
   private readonly environment: Connection.Environment
-  private readonly pool: BrokerPool
   private readonly connection: Connection.Connection
-  private readonly cluster: OpenCluster
+  private readonly cluster: Internals.OpenCluster
+  private readonly pool: Internals.BrokerPool
   /** kafkajs keeps the last answer alone. */
   private readonly oneLookup = Effect.unsafeMakeSemaphore(1)
-  private readonly coordinators = new Map<string, PooledBroker>()
-  private readonly own = new Set<PooledBroker>()
+  private readonly coordinators = new Map<string, Internals.Broker>()
+  /** Those that kafkajs does not look after. */
+  private readonly own = new Set<Internals.Broker>()
 
   constructor(environment: Connection.Environment, connection: Connection.Connection) {
     this.environment = environment
     this.connection = connection
-    this.cluster = open(connection.kafka)
+    this.cluster = Internals.open(connection.kafka)
     this.pool = this.cluster.brokerPool
   }
 
@@ -298,18 +46,21 @@ export class ClusterRequests {
     })
   }
 
-  /** Any broker. */
-  any(): Promise<BrokerRequests> {
+  // -------------------------------------------------------------------------------------------------------------------
+  // brokers, connected
+  // -------------------------------------------------------------------------------------------------------------------
+
+  any(): Promise<Internals.Broker> {
     return this.pool.findConnectedBroker()
   }
 
-  /** A broker by its id, connected. It has to have been seen in some metadata. */
-  broker(nodeId: number): Promise<BrokerRequests> {
+  /** It has to have been seen in some metadata. */
+  broker(nodeId: number): Promise<Internals.Broker> {
     return this.pool.findBroker({ nodeId })
   }
 
-  /** The coordinator of a group or of a transactional id, connected. */
-  async coordinator(type: keyof typeof coordinatorTypes, name: string): Promise<BrokerRequests> {
+  /** The coordinator of a group or of a transactional id. */
+  async coordinator(type: CoordinatorType, name: string): Promise<Internals.Broker> {
     const known = this.coordinators.get(`${type} ${name}`)
     if (known?.isConnected() === true) return known
     const any = await this.pool.findConnectedBroker()
@@ -324,14 +75,14 @@ export class ClusterRequests {
   }
 
   /** It may be another one by now. */
-  forgetCoordinator(type: keyof typeof coordinatorTypes, name: string): void {
+  forgetCoordinator(type: CoordinatorType, name: string): void {
     this.coordinators.delete(`${type} ${name}`)
   }
 
   /** A broker that no metadata was needed of yet. */
   private async unseen(
     { host, nodeId, port }: { readonly nodeId: number; readonly host: string; readonly port: number }
-  ): Promise<PooledBroker> {
+  ): Promise<Internals.Broker> {
     for (const broker of this.own) {
       const { connectionPool } = broker
       if (broker.nodeId === nodeId && connectionPool.host === host && connectionPool.port === port) return broker
@@ -346,36 +97,51 @@ export class ClusterRequests {
     return broker
   }
 
-  /** Who leads the partitions of these topics, each topic with its own error. One request. */
-  leaders(
-    operation: string,
-    topics: ReadonlyArray<string>
-  ): Effect.Effect<ReadonlyMap<string, Leaders | LookupError>, ClientError> {
+  // -------------------------------------------------------------------------------------------------------------------
+  // metadata
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** What the cluster says of these topics, of all of them if none is named, and of itself. One request. */
+  metadata(operation: string, topics: ReadonlyArray<string>): Effect.Effect<Internals.Metadata, ClientError> {
     const attempt = Connection.attempt(this.environment, operation)
     return Effect.tryPromise({
-      try: () => this.pool.refreshMetadata(topics).then(() => this.pool.metadata?.topicMetadata ?? []),
+      try: () => this.pool.refreshMetadata(topics).then(() => this.pool.metadata!),
       catch: (error) => withoutTopic(clientError(error, attempt))
     }).pipe(
       Effect.timeoutFail({
         duration: attempt.millis,
         onTimeout: () => new KafkaTimeoutError({ operation, millis: attempt.millis })
       }),
-      this.oneLookup.withPermits(1),
-      Effect.map((found: ReadonlyArray<TopicMetadata>) => {
-        const out = new Map<string, Leaders | LookupError>()
-        for (const topic of topics) {
-          const one = found.find((one) => one.topic === topic)
-          out.set(
-            topic,
-            one === undefined
-              ? new UnknownTopicError({ operation, topic })
-              : one.error === undefined
-              ? new Map(one.partitionMetadata.map(({ leader, partitionId }) => [partitionId, leader]))
-              : withoutFencing(clientError(one.error, { ...attempt, topic }))
-          )
-        }
-        return out
-      })
+      this.oneLookup.withPermits(1)
     )
   }
+
+  /** The same by topic, each with its own error. */
+  topics(
+    operation: string,
+    topics: ReadonlyArray<string>
+  ): Effect.Effect<ReadonlyMap<string, Internals.TopicMetadata | LookupError>, ClientError> {
+    if (topics.length === 0) return Effect.succeed(new Map())
+    return Effect.map(this.metadata(operation, topics), ({ topicMetadata }) => {
+      const out = new Map<string, Internals.TopicMetadata | LookupError>()
+      for (const topic of topics) {
+        const found = topicMetadata.find((one) => one.topic === topic)
+        out.set(
+          topic,
+          found === undefined
+            ? new UnknownTopicError({ operation, topic })
+            : found.error === undefined
+            ? found
+            : withoutFencing(clientError(found.error, Connection.attempt(this.environment, operation, { topic })))
+        )
+      }
+      return out
+    })
+  }
 }
+
+export const isMetadata = (found: Internals.TopicMetadata | LookupError): found is Internals.TopicMetadata =>
+  !("_tag" in found)
+
+export const leadersOf = ({ partitionMetadata }: Internals.TopicMetadata): Leaders =>
+  new Map(partitionMetadata.map(({ leader, partitionId }) => [partitionId, leader]))

@@ -118,7 +118,12 @@ const protocolCodeOf = (error: unknown): ProtocolCode | undefined => {
       ? { code: `CODE_${unknown}`, reason: `an error this client does not know, code ${unknown}`, retriable: false }
       : { code: later[0], reason: later[1], retriable: later[2] }
   }
-  return { code: newerNames[type] ?? type, reason: message, retriable: read(error, "retriable") === true }
+  return {
+    code: newerNames[type] ?? type,
+    // the broker's own words, where there are some
+    reason: text(read(error, "errorMessage")) ?? message,
+    retriable: read(error, "retriable") === true
+  }
 }
 
 /**

@@ -28,16 +28,11 @@ import {
   type UnsupportedFeatureError
 } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
-import {
-  type BrokerRequests,
-  ClusterRequests,
-  type Leaders,
-  type LookupError,
-  type ProducedPartition
-} from "./cluster.ts"
+import { ClusterRequests, isMetadata, type Leaders, leadersOf, type LookupError } from "./cluster.ts"
 import * as Compression from "./compression.ts"
 import * as Connection from "./connection.ts"
 import { clientError, withoutTopic } from "./errors.ts"
+import type { Broker, ProducedPartition } from "./internals.ts"
 import { message } from "./producerRecords.ts"
 import type { Identity } from "./producerSequences.ts"
 import { Transactions } from "./producerTransactions.ts"
@@ -160,27 +155,27 @@ class Session {
       const known = this.topics.get(topic)
       return known !== undefined && !known.stale && now - known.at < metadataAge
         ? Effect.succeed(known.leaders)
-        : Effect.flatMap(this.refresh([topic]), (found): Effect.Effect<Leaders, LookupError> => {
-          const answer = found.get(topic)
-          return answer instanceof Map ? Effect.succeed(answer as Leaders) : Effect.fail(answer as LookupError)
+        : Effect.flatMap(this.refresh([topic]), (errors) => {
+          const error = errors.get(topic)
+          return error === undefined ? Effect.sync(() => this.topics.get(topic)!.leaders) : Effect.fail(error)
         })
     })
   }
 
-  private refresh(
-    topics: ReadonlyArray<string>
-  ): Effect.Effect<ReadonlyMap<string, Leaders | LookupError>, ClientError> {
-    return Effect.flatMap(
-      this.cluster.leaders("produce", topics),
-      (found) =>
-        Effect.map(Clock.currentTimeMillis, (at) => {
-          for (const [topic, answer] of found) {
-            if (answer instanceof Map) this.topics.set(topic, { leaders: answer as Leaders, at, stale: false })
-            else if ((answer as LookupError)._tag === "UnknownTopicError") this.topics.delete(topic)
-          }
-          return found
-        })
-    )
+  /** Asks who leads these topics. Answers what stands in the way, by topic. */
+  private refresh(topics: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, LookupError>, ClientError> {
+    return Effect.zipWith(this.cluster.topics("produce", topics), Clock.currentTimeMillis, (found, at) => {
+      const errors = new Map<string, LookupError>()
+      for (const [topic, answer] of found) {
+        if (isMetadata(answer)) {
+          this.topics.set(topic, { leaders: leadersOf(answer), at, stale: false })
+        } else {
+          errors.set(topic, answer)
+          if (answer._tag === "UnknownTopicError") this.topics.delete(topic)
+        }
+      }
+      return errors
+    })
   }
 
   private leader({ batch }: Pending): number | undefined {
@@ -199,15 +194,14 @@ class Session {
       onFailure: (error) => {
         for (const one of unclear) if (this.leader(one) === undefined) this.failLookup(one, error)
       },
-      onSuccess: (found) => {
+      onSuccess: (errors) => {
         for (const one of unclear) {
           const { partition, topic } = one.batch
-          const answer = found.get(topic)
-          if (answer instanceof Map) {
-            if (!answer.has(partition)) {
-              one.fail(new UnknownTopicError({ operation: "produce", topic, partition }), "refuse")
-            } else if (this.leader(one) === undefined) this.failLookup(one, this.leaderless(one))
-          } else this.failLookup(one, answer as LookupError)
+          const error = errors.get(topic)
+          if (error !== undefined) this.failLookup(one, error)
+          else if (this.topics.get(topic)?.leaders.has(partition) !== true) {
+            one.fail(new UnknownTopicError({ operation: "produce", topic, partition }), "refuse")
+          } else if (this.leader(one) === undefined) this.failLookup(one, this.leaderless(one))
         }
       }
     })
@@ -337,7 +331,7 @@ class Session {
     })
   }
 
-  private conclude({ members }: Group, answer: Awaited<ReturnType<BrokerRequests["produce"]>>): void {
+  private conclude({ members }: Group, answer: Awaited<ReturnType<Broker["produce"]>>): void {
     if (this.acks === 0) {
       for (const one of members) one.store(-1n)
       return

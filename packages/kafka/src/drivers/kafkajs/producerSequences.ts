@@ -2,7 +2,7 @@
  * The sequence numbers of an idempotent producer: the broker takes a batch only if it follows on the one before, and
  * recognises one that it has already by its first number.
  */
-import type { ProducerIdentity } from "./cluster.ts"
+import type { ProducerIdentity } from "./internals.ts"
 
 /** They are int32, and begin again after the largest. */
 const modulus = 2 ** 31

@@ -11,9 +11,10 @@ import {
   ProducerError,
   ProducerFencedError
 } from "../../KafkaError.ts"
-import type { BrokerRequests, ClusterRequests } from "./cluster.ts"
+import type { ClusterRequests } from "./cluster.ts"
 import * as Connection from "./connection.ts"
 import { clientError, DriverError, protocolCode, withoutTopic } from "./errors.ts"
+import type { Broker } from "./internals.ts"
 import { Identity } from "./producerSequences.ts"
 
 type Failure = ClientError | ProducerFencedError
@@ -57,7 +58,7 @@ export class Transactions {
       if (this.fenced !== undefined) return this.fenced
       if (this.current !== undefined) return Effect.succeed(this.current)
       const { requestTimeout: within, transactionTimeout, transactionalId } = this.options
-      const request = (broker: BrokerRequests) => broker.initProducerId({ transactionalId, transactionTimeout })
+      const request = (broker: Broker) => broker.initProducerId({ transactionalId, transactionTimeout })
       return Effect.map(
         transactionalId === undefined
           ? this.repeat("init producer", () => this.cluster.any().then(request), { within })
@@ -281,7 +282,7 @@ export class Transactions {
 
   private viaCoordinator<A>(
     operation: string,
-    run: (broker: BrokerRequests) => Promise<A>,
+    run: (broker: Broker) => Promise<A>,
     options: { readonly group?: string; readonly within?: number } = {}
   ): Effect.Effect<Answer<A>, Failure> {
     const { cluster } = this
