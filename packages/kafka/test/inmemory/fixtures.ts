@@ -1,4 +1,5 @@
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as InMemoryKafka from "../../src/InMemoryKafka.ts"
 import * as KafkaClient from "../../src/KafkaClient.ts"
 import * as TopicPartition from "../../src/TopicPartition.ts"
@@ -80,7 +81,7 @@ export const open = (client: KafkaClient.Service, options: WatchedOptions = {}) 
               const key = TopicPartition.key(tp)
               return [key, committed.get(key)?.offset ?? earliest.get(key)!] as const
             }))
-          }).pipe(Effect.orDie),
+          }).pipe(Effect.retry(Schedule.spaced(1000)), Effect.orDie),
         onRevoked: (partitions) =>
           Effect.gen(function*() {
             log.push(`revoked ${show(partitions)}`)

@@ -75,6 +75,13 @@ export const open = (
       fetcher.nudge()
     }
 
+    /** A callback that dies must not leave a session that looks alive. */
+    const mortally = (effect: Effect.Effect<void>): Effect.Effect<void> =>
+      Effect.catchAllDefect(effect, (cause) => {
+        die(new ConsumerError({ reason: "crashed", groupId, description: "a callback died", cause }))
+        return Effect.void
+      })
+
     const anyBroker = () => cluster.anyBroker
     const coordinator = () => cluster.coordinator(groupId)
 
@@ -132,7 +139,7 @@ export const open = (
           subscription = next
           const keys = new Set(next.partitions.map(key))
           fetcher.remove(fetcher.owned.filter((tp) => !keys.has(key(tp))))
-          yield* Effect.forkIn(membership.assign(next.partitions.filter((tp) => !fetcher.has(tp))), scope)
+          yield* Effect.forkIn(mortally(membership.assign(next.partitions.filter((tp) => !fetcher.has(tp)))), scope)
           return
         }
         if (next._tag === "Topics") yield* lookUp(next.topics)
@@ -143,8 +150,9 @@ export const open = (
         subscription = next
         membership.subscribe(topics)
         if (before === undefined) {
-          yield* Effect.forkIn(membership.run, scope)
-          yield* Effect.forkIn(refreshMetadata, scope)
+          for (const activity of [...membership.activities, refreshMetadata]) {
+            yield* Effect.forkIn(mortally(activity), scope)
+          }
         }
       })
 

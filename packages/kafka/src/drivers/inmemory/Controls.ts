@@ -11,7 +11,7 @@ import type { TopicPartition } from "../../TopicPartition.ts"
 import type { Cluster, Resource } from "./Cluster.ts"
 import * as Foreigner from "./Foreigner.ts"
 import type { Network } from "./Network.ts"
-import { clientError, refused } from "./Protocol.ts"
+import { clientError, type Failure, refused } from "./Protocol.ts"
 
 const encoder = new TextEncoder()
 const toBytes = (value: RecordHeaders.Value | undefined): Uint8Array | null =>
@@ -90,9 +90,15 @@ export const make = (
           headers: RecordHeaders.make(headers),
           timestamp
         }))
-        return Either.mapBoth(cluster.append(tp, raw, "all"), {
+        const failure = (failure: Failure) => clientError("produce", cluster.addresses, failure)
+        if (cluster.leaderOf(tp) === undefined) {
+          return Effect.fail(
+            failure({ _tag: "Disconnected", sent: false, reason: "no replica of the partition is up" })
+          )
+        }
+        return Either.mapBoth(cluster.append(tp, raw, "leader"), {
           onRight: ({ baseOffset }) => baseOffset,
-          onLeft: (refusal) => clientError("produce", cluster.addresses, refused(refusal))
+          onLeft: (refusal) => failure(refused(refusal))
         })
       }),
     join: (groupId, topics, options = {}) =>

@@ -306,11 +306,8 @@ export class Membership {
     return Effect.ignore(this.network.call(this.link, this.coordinator, "leave-group", request, leaveTimeout))
   })
 
-  /** Everything it does by itself. */
-  readonly run: Effect.Effect<void> = Effect.all([this.membership, this.heartbeats], {
-    concurrency: "unbounded",
-    discard: true
-  })
+  /** What it does by itself, side by side. */
+  readonly activities: ReadonlyArray<Effect.Effect<void>> = [this.membership, this.heartbeats]
 }
 
 /** Whoever leaves does not wait for long, in milliseconds. */
