@@ -36,7 +36,7 @@ export class Outage extends Context.Tag("conformance/Outage")<Outage, {
 /** What a test finds. */
 export type World = KafkaClient | TopicRegistry.TopicRegistry | Admin.Admin | Producer.Producer | Broker | Scope.Scope
 
-type Test<R> = (name: string, body: Effect.Effect<void, unknown, R>) => void
+export type Test<R> = (name: string, body: Effect.Effect<void, unknown, R>) => void
 
 export interface Driver {
   readonly name: string
@@ -63,6 +63,11 @@ const registry = Layer.unwrapEffect(Effect.map(prefix, (prefix) => TopicRegistry
 /** A world on a cluster. */
 export const world = <R, E>(cluster: Layer.Layer<R | KafkaClient, E>) =>
   Layer.merge(Producer.layer(), Admin.layer).pipe(Layer.provideMerge(registry), Layer.provideMerge(cluster))
+
+/** Defines tests that each have a world on such a cluster. */
+export const testOn = <R, E>(cluster: Layer.Layer<R | KafkaClient, E>): Test<World | R> => (name, body) =>
+  // a test needs no more than its world, which is what the layer makes
+  it.scopedLive(name, () => Effect.provide(body, world(cluster)) as Effect.Effect<void, unknown, Scope.Scope>)
 
 /** The parts of the suite, on one driver. */
 export const conformance = (driver: Driver, parts: ReadonlyArray<(suite: Suite) => unknown>): void => {
