@@ -1,0 +1,72 @@
+/**
+ * Chaos on a real Kafka, started for it.
+ *
+ *     npm run chaos -- --calm
+ *     npm run chaos -- --brokers 3 --seed 7 --steps 40
+ *     npm run chaos -- --minutes 30
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { parseArgs } from "node:util"
+import { startKafka } from "../../../../scripts/kafka/index.ts"
+import { chaos } from "./chaos.ts"
+import { report } from "./report.ts"
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: "string", default: String(Math.floor(Math.random() * 1_000_000)) },
+    steps: { type: "string", default: "12" },
+    /** Runs seed after seed for so long. */
+    minutes: { type: "string" },
+    brokers: { type: "string", default: "1" },
+    members: { type: "string", default: "3" },
+    partitions: { type: "string", default: "6" },
+    rate: { type: "string", default: "200" },
+    calm: { type: "boolean", default: false },
+    keep: { type: "boolean", default: false },
+    quiet: { type: "boolean", default: false }
+  }
+})
+
+const until = Date.now() + Number(values.minutes ?? 0) * 60_000
+
+const program = Effect.gen(function*() {
+  const cluster = yield* Effect.acquireRelease(
+    Effect.promise(() =>
+      startKafka({
+        brokers: Number(values.brokers),
+        log: console.error
+      })
+    ),
+    (cluster) => Effect.promise(cluster.close)
+  )
+  let failed = 0
+  let seed = Number(values.seed)
+  do {
+    const result = yield* chaos(cluster, {
+      seed,
+      members: Number(values.members),
+      partitions: Number(values.partitions),
+      calm: values.calm,
+      acts: Number(values.steps),
+      rate: Number(values.rate),
+      patience: 180_000,
+      keep: values.keep,
+      log: values.quiet ? () => {} : console.error
+    })
+    console.log(`\n${report(result)}\n`)
+    if (result.violations.length > 0) failed++
+    seed++
+  } while (Date.now() < until)
+  return failed
+})
+
+const fiber = Effect.runFork(Effect.scoped(program))
+const interrupt = (): void => fiber.unsafeInterruptAsFork(fiber.id())
+process.once("SIGINT", interrupt).once("SIGTERM", interrupt)
+fiber.addObserver((exit) => {
+  if (Exit.isFailure(exit)) console.error(Cause.pretty(exit.cause))
+  process.exitCode = Exit.isSuccess(exit) && exit.value === 0 ? 0 : 1
+  process.off("SIGINT", interrupt).off("SIGTERM", interrupt)
+})
