@@ -86,8 +86,8 @@ const assignment = (protocolType: string, encoded: Buffer): Partitions => {
   // other kinds of groups have assignments of their own kinds
   if (protocolType !== "consumer" || encoded.length === 0) return []
   const decoded = AssignerProtocol.MemberAssignment.decode(encoded)
-  return Object.entries(decoded?.assignment ?? {}).flatMap(([topic, partitions]) =>
-    partitions.map((partition) => TopicPartition.make(topic, partition))
+  return Object.entries(decoded?.assignment ?? {}).sort(([a], [b]) => a < b ? -1 : 1).flatMap(([topic, partitions]) =>
+    partitions.toSorted((a, b) => a - b).map((partition) => TopicPartition.make(topic, partition))
   )
 }
 
