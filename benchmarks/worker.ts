@@ -3,6 +3,7 @@
  */
 import * as kafkajs from "./contenders/kafkajs.ts"
 import * as library from "./contenders/library.ts"
+import * as produce from "./contenders/produce.ts"
 import type { ConsumeWork, Contender } from "./work.ts"
 
 export const contenders: Record<string, Contender> = {
@@ -14,7 +15,13 @@ export const contenders: Record<string, Contender> = {
   "Consumer.forEach, partition, 16": library.forEachPartition,
   "Consumer.forEach, key, 16": library.forEachKey,
   "Consumer.forEach, unordered, 16": library.forEachUnordered,
-  "Stream.mapEffect, 16": library.mapEffect
+  "Stream.mapEffect, 16": library.mapEffect,
+  "kafkajs send, batches of 1,000": produce.rawBatches,
+  "kafkajs send, one record, 1,000 callers": produce.rawSingles,
+  "kafkajs send, one after the other": produce.rawLone,
+  "Producer.sendAll, 1,000": produce.sendAll,
+  "Producer.send, 1,000 fibers": produce.sendSingles,
+  "Producer.send, one after the other": produce.sendLone
 }
 
 const [name, input] = process.argv.slice(2)

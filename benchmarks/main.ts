@@ -1,8 +1,8 @@
 /**
- * How fast a topic is read: raw kafkajs and this library, on the same records with the same fetch settings, in turns.
+ * How fast a topic is read and written: raw kafkajs and this library, on the same work with the same settings, in turns.
  *
- *     npm run bench:consume                       a million records, 5 rounds, a dated report
- *     npm run bench:consume -- --records 20000 --rounds 1 --only bytes
+ *     npm run bench -- --report                    a million records, 5 rounds, a dated report
+ *     npm run bench -- --records 20000 --rounds 1 --only bytes
  */
 import { Kafka, logLevel } from "kafkajs"
 import { execFile } from "node:child_process"
@@ -26,7 +26,12 @@ const partitions = Number(values.partitions)
 const rounds = Number(values.rounds)
 
 /** What is compared with what: the first of each group is the measure. */
-const groups: ReadonlyArray<{ readonly name: string; readonly contenders: ReadonlyArray<string> }> = [
+const groups: ReadonlyArray<{
+  readonly name: string
+  readonly contenders: ReadonlyArray<string>
+  /** Which part of the records is enough for slow work. */
+  readonly share?: number
+}> = [
   { name: "bytes", contenders: ["kafkajs eachBatch, bytes", "Consumer.stream, Serde.bytes"] },
   { name: "json", contenders: ["kafkajs eachBatch, JSON by hand", "Consumer.stream, Serde.json"] },
   {
@@ -36,7 +41,23 @@ const groups: ReadonlyArray<{ readonly name: string; readonly contenders: Readon
       "Consumer.forEach, partition, 16",
       "Consumer.forEach, key, 16",
       "Consumer.forEach, unordered, 16"
-    ]
+    ],
+    share: 0.2
+  },
+  {
+    name: "produce",
+    contenders: ["kafkajs send, batches of 1,000", "Producer.sendAll, 1,000", "Producer.send, 1,000 fibers"],
+    share: 0.3
+  },
+  {
+    name: "single sends",
+    contenders: ["kafkajs send, one record, 1,000 callers", "Producer.send, 1,000 fibers"],
+    share: 0.05
+  },
+  {
+    name: "lone sends",
+    contenders: ["kafkajs send, one after the other", "Producer.send, one after the other"],
+    share: 0.003
   }
 ].filter((group) => values.only === "" || values.only.split(",").includes(group.name))
 
@@ -51,7 +72,9 @@ const load = async (brokers: ReadonlyArray<string>, topic: string): Promise<void
   const kafka = new Kafka({ clientId: "load", brokers: [...brokers], logLevel: logLevel.NOTHING })
   const admin = kafka.admin()
   await admin.connect()
-  await admin.createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: 1 }] })
+  await admin.createTopics({
+    topics: [topic, `${topic}-sink`].map((one) => ({ topic: one, numPartitions: partitions, replicationFactor: 1 }))
+  })
   await admin.disconnect()
   const producer = kafka.producer({ allowAutoTopicCreation: false })
   await producer.connect()
@@ -82,8 +105,19 @@ const worker = fileURLToPath(new URL("worker.ts", import.meta.url))
 const run = promisify(execFile)
 let group = 0
 
-const measure = async (name: string, brokers: ReadonlyArray<string>, topic: string): Promise<Measured> => {
-  const work = { brokers, topic, groupId: `bench-${process.pid}-${group++}`, records, warmUp: Math.floor(records / 5) }
+const measure = async (
+  name: string,
+  brokers: ReadonlyArray<string>,
+  topic: string,
+  records: number
+): Promise<Measured> => {
+  const work = {
+    brokers,
+    topic,
+    groupId: `bench-${process.pid}-${group++}`,
+    records,
+    warmUp: Math.max(1000, Math.floor(records / 5000) * 1000)
+  }
   const { stdout } = await run(
     process.execPath,
     ["--conditions=@coffeebuddy/source", "--import", "tsx", worker, name, JSON.stringify(work)],
@@ -98,26 +132,33 @@ const median = (numbers: ReadonlyArray<number>): number => {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
 
+const thousands = (rate: number): string => rate < 20 ? rate.toFixed(2) : String(Math.round(rate))
+
 const configured = process.env["KAFKA_BOOTSTRAP_SERVERS"]
 const cluster = configured === undefined ? await startKafka() : undefined
 const brokers = (configured ?? cluster!.bootstrapServers).split(",")
 const topic = `bench-${Date.now()}`
+const sink = `${topic}-sink`
 try {
   console.error(`loading ${records} records into ${partitions} partitions`)
   await load(brokers, topic)
   const lines: Array<string> = []
-  for (const { contenders, name } of groups) {
+  for (const { contenders, name, share = 1 } of groups) {
+    const wanted = Math.max(1000, Math.floor((records * share) / 1000) * 1000)
     const measured = new Map<string, Array<Measured>>(contenders.map((contender) => [contender, []]))
     for (let round = 0; round < rounds; round++) {
       // in turns, and each goes first as often as the others
       for (let i = 0; i < contenders.length; i++) {
         const contender = contenders[(i + round) % contenders.length]!
-        const result = await measure(contender, brokers, topic)
+        const result = await measure(
+          contender,
+          brokers,
+          name.endsWith("sends") || name === "produce" ? sink : topic,
+          wanted
+        )
         measured.get(contender)!.push(result)
         console.error(
-          `${name} ${round + 1}/${rounds} ${contender}: ${
-            Math.round(result.records / result.seconds / 1000)
-          } thousand/s`
+          `${name} ${round + 1}/${rounds} ${contender}: ${thousands(result.records / result.seconds / 1000)} thousand/s`
         )
       }
     }
@@ -132,18 +173,22 @@ try {
       const own = rates(contender)
       const all = measured.get(contender)!
       lines.push(
-        `| ${contender} | ${Math.round(median(own))} (${Math.round(Math.min(...own))}–${
-          Math.round(Math.max(...own))
-        }) | ${median(own.map((rate, round) => rate / base[round]!)).toFixed(2)} | ${
-          median(all.map((one) => one.cpuSeconds)).toFixed(2)
-        } | ${Math.round(median(all.map((one) => one.peakRssBytes)) / 1e6)} |`
+        `| ${
+          [
+            contender,
+            `${thousands(median(own))} (${thousands(Math.min(...own))}–${thousands(Math.max(...own))})`,
+            median(own.map((rate, round) => rate / base[round]!)).toFixed(2),
+            median(all.map((one) => one.cpuSeconds)).toFixed(2),
+            Math.round(median(all.map((one) => one.peakRssBytes)) / 1e6)
+          ].join(" | ")
+        } |`
       )
     }
   }
   const date = new Date().toISOString().slice(0, 10)
   const cpus = os.cpus()
   const report = [
-    `# Consuming, ${date}`,
+    `# Benchmarks, ${date}`,
     "",
     `${records} records of about 200 bytes over ${partitions} partitions, ${rounds} rounds in turns, each contender in a process of its own with a warm-up of a fifth. Node ${process.version}, ${cpus.length} × ${
       cpus[0]?.model ?? "unknown CPU"
@@ -155,7 +200,7 @@ try {
   if (values.report) {
     const directory = fileURLToPath(new URL("reports/", import.meta.url))
     await mkdir(directory, { recursive: true })
-    await writeFile(`${directory}${date}-consume.md`, report)
+    await writeFile(`${directory}${date}.md`, report)
   }
 } finally {
   await cluster?.close()
