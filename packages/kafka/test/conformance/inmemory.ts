@@ -27,7 +27,7 @@ export const driver: Driver = {
   inMemory: cluster,
   unreachable: Layer.provideMerge(
     Layer.effectDiscard(Effect.flatMap(InMemoryKafka.InMemoryBroker, (broker) => broker.kill())),
-    brokers
+    InMemoryKafka.layerWith({ connectionTimeout: "500 millis" })
   )
 }
 
