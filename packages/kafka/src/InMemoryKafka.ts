@@ -55,6 +55,8 @@ export interface Options {
   readonly offsetsRetention?: Duration.DurationInput | undefined
   /** The longest timeout of a transaction, as `transaction.max.timeout.ms`. 15 minutes by default. */
   readonly maxTransactionTimeout?: Duration.DurationInput | undefined
+  /** How long a client that is opened looks for a broker. 10 seconds by default. */
+  readonly connectionTimeout?: Duration.DurationInput | undefined
   /** How often consumers look for new topics and partitions, as `metadata.max.age.ms`. 5 minutes by default. */
   readonly metadataRefresh?: Duration.DurationInput | undefined
 }
@@ -353,7 +355,10 @@ const make = (
       maxTransactionTimeout: Duration.toMillis(options.maxTransactionTimeout ?? "15 minutes")
     }, () => clock.unsafeCurrentTimeMillis())
     const network = new Network.Network(cluster, scope)
-    const metadataRefresh = Duration.toMillis(options.metadataRefresh ?? "5 minutes")
+    const timings = {
+      connectionTimeout: Duration.toMillis(options.connectionTimeout ?? "10 seconds"),
+      metadataRefresh: Duration.toMillis(options.metadataRefresh ?? "5 minutes")
+    }
     const earlier = new Signal()
     cluster.timers.onEarlier = () => earlier.raise()
     yield* Effect.forkScoped(keepTime(cluster, earlier))
@@ -361,11 +366,11 @@ const make = (
     const client: Service = {
       driver: "in-memory",
       capabilities: ConsumerSession.capabilities,
-      openConsumer: (options) => ConsumerSession.open(cluster, network, metadataRefresh, options),
-      openProducer: (options) => ProducerSession.open(cluster, network, options),
-      openAdmin: AdminSession.open(cluster, network)
+      openConsumer: (options) => ConsumerSession.open(cluster, network, timings, options),
+      openProducer: (options) => ProducerSession.open(cluster, network, timings, options),
+      openAdmin: AdminSession.open(cluster, network, timings)
     }
-    const broker = Controls.make(cluster, network, scope, metadataRefresh, () => earlier.raise())
+    const broker = Controls.make(cluster, network, scope, timings, () => earlier.raise())
     return Context.make(KafkaClient, client).pipe(Context.add(InMemoryBroker, broker))
   })
 

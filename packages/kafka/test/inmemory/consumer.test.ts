@@ -5,7 +5,7 @@ import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
 import * as InMemoryKafka from "../../src/InMemoryKafka.ts"
 import type { Fetched } from "../../src/KafkaClient.ts"
-import { batch, consumerOptions, open, producerOptions, settle, setup, text, type Watched } from "./fixtures.ts"
+import { batch, open, producerOptions, settle, setup, text, type Watched } from "./fixtures.ts"
 
 const toTopic = { _tag: "Topics", topics: new Set(["t"]) } as const
 const t = (partition: number) => ({ topic: "t", partition })
@@ -545,8 +545,8 @@ describe("an outage", () => {
     Effect.gen(function*() {
       const { broker, client } = yield* setup()
       yield* broker.kill()
-      const opening = yield* Effect.fork(Effect.flip(open(client, { ...consumerOptions, unavailableAfter: 5000 })))
+      const opening = yield* Effect.fork(Effect.flip(open(client)))
       yield* TestClock.adjust(5000)
       assert.strictEqual((yield* Fiber.join(opening))._tag, "KafkaConnectionError")
-    }).pipe(Effect.provide(InMemoryKafka.layer)))
+    }).pipe(Effect.provide(InMemoryKafka.layerWith({ connectionTimeout: "5 seconds" }))))
 })

@@ -253,7 +253,7 @@ describe("Group", () => {
         FastCheck.property(FastCheck.array(step, { minLength: 100, maxLength: 300 }), (steps) => {
           play(cooperative, steps)
         }),
-        { numRuns: 150 }
+        { numRuns: 80 }
       )
     })
 
@@ -283,7 +283,7 @@ describe("Group", () => {
           assert.strictEqual(sizes.reduce((a, b) => a + b, 0), partitions)
           assert.isTrue(Math.max(...sizes) - Math.min(...sizes) <= 1, "evenly")
         }),
-        { numRuns: 150 }
+        { numRuns: 80 }
       )
     })
   }

@@ -159,7 +159,7 @@ const soak = (seed: number) => {
 describe("sessions", () => {
   it("whatever happens to a group, in the end every partition has one owner and every record was received", () => {
     const first = Number(process.env["SOAK_SEED"] ?? 1)
-    const seeds = Number(process.env["SOAK_SEEDS"] ?? 12)
+    const seeds = Number(process.env["SOAK_SEEDS"] ?? 8)
     for (let seed = first; seed < first + seeds; seed++) soak(seed)
   })
 })

@@ -9,19 +9,24 @@ import { type ClientError, KafkaRequestError, type UnknownTopicError } from "../
 import { fromKey, key } from "../../TopicPartition.ts"
 import type { Cluster, Topic } from "./Cluster.ts"
 import { nobody } from "./Group.ts"
-import { retrying } from "./Lifeline.ts"
-import type { Link, Network } from "./Network.ts"
+import { connect, retrying } from "./Lifeline.ts"
+import type { Link, Network, Timings } from "./Network.ts"
 import { aboutNoTopic, clientError, ok, type Reply } from "./Protocol.ts"
 import * as TopicConfig from "./TopicConfig.ts"
 
 /** How long an administrator's request is tried again, in milliseconds. */
 const patience = 30_000
 
-export const open = (cluster: Cluster, network: Network): Effect.Effect<AdminSession, never, Scope.Scope> =>
-  Effect.map(
-    network.connect({ kind: "admin", clientId: "admin", groupId: undefined }),
-    (link) => overLink(cluster, network, link)
-  )
+export const open = (
+  cluster: Cluster,
+  network: Network,
+  timings: Timings
+): Effect.Effect<AdminSession, ClientError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const link = yield* network.connect({ kind: "admin", clientId: "admin", groupId: undefined })
+    yield* connect(cluster, network, link, timings)
+    return overLink(cluster, network, link)
+  })
 
 const overLink = (cluster: Cluster, network: Network, link: Link): AdminSession => {
   const request = <A>(

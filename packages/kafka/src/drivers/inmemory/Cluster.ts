@@ -143,7 +143,11 @@ export class Cluster {
   }
 
   leader(topic: Topic, partition: number): number | undefined {
-    return this.replicas(topic, partition).find((broker) => this.isUp(broker))
+    const { brokers } = this.settings
+    for (let i = 0; i < topic.replicationFactor; i++) {
+      if (this.isUp((partition + i) % brokers)) return (partition + i) % brokers
+    }
+    return undefined
   }
 
   leaderOf(tp: TopicPartition): number | undefined {

@@ -18,9 +18,9 @@ import { key } from "../../TopicPartition.ts"
 import type { Cluster } from "./Cluster.ts"
 import { Fetcher } from "./Fetcher.ts"
 import { nobody } from "./Group.ts"
-import { Lifeline } from "./Lifeline.ts"
+import { connect, Lifeline } from "./Lifeline.ts"
 import { Membership } from "./Membership.ts"
-import type { Network } from "./Network.ts"
+import type { Network, Timings } from "./Network.ts"
 import { aboutNoTopic, commitError, done, ok } from "./Protocol.ts"
 
 export const capabilities: Capabilities = {
@@ -42,7 +42,7 @@ export interface Session extends ConsumerSession {
 export const open = (
   cluster: Cluster,
   network: Network,
-  metadataRefresh: number,
+  timings: Timings,
   options: ConsumerSessionOptions
 ): Effect.Effect<Session, ClientError, Scope.Scope> =>
   Effect.gen(function*() {
@@ -85,7 +85,7 @@ export const open = (
     const anyBroker = () => cluster.anyBroker
     const coordinator = () => cluster.coordinator(groupId)
 
-    yield* aboutNoTopic(lifeline.request("connect", network.call(link, anyBroker, "metadata", () => done)))
+    yield* connect(cluster, network, link, timings)
     yield* Effect.addFinalizer(() => membership.leave)
 
     const matching = (pattern: RegExp): ReadonlySet<string> =>
@@ -96,7 +96,7 @@ export const open = (
 
     const refreshMetadata = Effect.gen(function*() {
       while (death === undefined) {
-        yield* Clock.sleep(metadataRefresh)
+        yield* Clock.sleep(timings.metadataRefresh)
         yield* Effect.ignore(lifeline.noted(network.call(link, anyBroker, "metadata", () => {
           if (subscription?._tag === "Pattern") {
             const topics = matching(subscription.pattern)

@@ -10,7 +10,7 @@ import * as RecordHeaders from "../../RecordHeaders.ts"
 import type { TopicPartition } from "../../TopicPartition.ts"
 import type { Cluster, Resource } from "./Cluster.ts"
 import * as Foreigner from "./Foreigner.ts"
-import type { Network } from "./Network.ts"
+import type { Network, Timings } from "./Network.ts"
 import { clientError, type Failure, refused } from "./Protocol.ts"
 
 const encoder = new TextEncoder()
@@ -22,7 +22,7 @@ export const make = (
   cluster: Cluster,
   network: Network,
   scope: Scope.Scope,
-  metadataRefresh: number,
+  timings: Timings,
   nudgeTimers: () => void
 ): Broker => {
   const partition = ({ partition, topic }: TopicPartition) => cluster.topics.get(topic)?.partitions[partition]
@@ -102,7 +102,7 @@ export const make = (
         })
       }),
     join: (groupId, topics, options = {}) =>
-      Foreigner.join(cluster, network, scope, metadataRefresh, groupId, new Set(topics), {
+      Foreigner.join(cluster, network, scope, timings, groupId, new Set(topics), {
         groupInstanceId: options.groupInstanceId,
         assignment: options.assignment ?? "eager",
         sessionTimeout: Duration.toMillis(options.sessionTimeout ?? "45 seconds"),

@@ -10,7 +10,7 @@ import type { ClientError, ConsumerError, UnknownTopicError } from "../../KafkaE
 import { fromKey, type Key, key, type TopicPartition } from "../../TopicPartition.ts"
 import type { Cluster } from "./Cluster.ts"
 import * as ConsumerSession from "./ConsumerSession.ts"
-import type { Network } from "./Network.ts"
+import type { Network, Timings } from "./Network.ts"
 
 export interface Foreigner {
   readonly memberId: Effect.Effect<string | undefined>
@@ -27,7 +27,7 @@ export const join = (
   cluster: Cluster,
   network: Network,
   within: Scope.Scope,
-  metadataRefresh: number,
+  timings: Timings,
   groupId: string,
   topics: ReadonlySet<string>,
   options: ForeignerOptions
@@ -39,7 +39,7 @@ export const join = (
       Effect.sync(() => {
         for (const tp of partitions) owned.delete(key(tp))
       })
-    const opened = ConsumerSession.open(cluster, network, metadataRefresh, {
+    const opened = ConsumerSession.open(cluster, network, timings, {
       ...options,
       groupId,
       clientId: "foreigner",

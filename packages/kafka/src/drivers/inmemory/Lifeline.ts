@@ -5,7 +5,9 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { ClientError, UnknownTopicError } from "../../KafkaError.ts"
-import { canRetry, clientError, type Failure } from "./Protocol.ts"
+import type { Cluster } from "./Cluster.ts"
+import type { Link, Network, Timings } from "./Network.ts"
+import { aboutNoTopic, canRetry, clientError, done, type Failure } from "./Protocol.ts"
 
 const firstBackoff = 100
 const longestBackoff = 1000
@@ -25,6 +27,18 @@ export const retrying = <A>(request: Effect.Effect<A, Failure>, patience: number
       yield* Clock.sleep(Math.min(backoff(attempt), left))
     }
   })
+
+/** Finds a broker, as a client does before anything else. */
+export const connect = (
+  cluster: Cluster,
+  network: Network,
+  link: Link,
+  { connectionTimeout }: Timings
+): Effect.Effect<void, ClientError> =>
+  aboutNoTopic(Effect.mapError(
+    retrying(network.call(link, () => cluster.anyBroker, "metadata", () => done), connectionTimeout),
+    (failure) => clientError("connect", cluster.addresses, failure)
+  ))
 
 export interface LifelineOptions {
   readonly brokers: ReadonlyArray<string>

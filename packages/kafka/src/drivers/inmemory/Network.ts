@@ -44,6 +44,14 @@ export interface Link {
   cut: boolean
 }
 
+/** What all clients do alike, in milliseconds. */
+export interface Timings {
+  /** How long one that is opened looks for a broker. */
+  readonly connectionTimeout: number
+  /** How often one looks for new topics and partitions. */
+  readonly metadataRefresh: number
+}
+
 /** A fault that waits for its requests. */
 export interface Trap {
   readonly kind: RequestKind

@@ -17,14 +17,13 @@ import type { Key } from "../../TopicPartition.ts"
 import { key } from "../../TopicPartition.ts"
 import type { Appended, Cluster } from "./Cluster.ts"
 import { capabilities } from "./ConsumerSession.ts"
-import { backoff, retrying } from "./Lifeline.ts"
-import type { Network, RequestKind } from "./Network.ts"
+import { backoff, connect, retrying } from "./Lifeline.ts"
+import type { Network, RequestKind, Timings } from "./Network.ts"
 import {
   aboutNoTopic,
   canRetry,
   clientError,
   commitError,
-  done,
   type Failure,
   isRetriable,
   refuse,
@@ -54,6 +53,7 @@ type TransactionState = "none" | "open" | "broken" | "unclear"
 export const open = (
   cluster: Cluster,
   network: Network,
+  timings: Timings,
   options: ProducerSessionOptions
 ): Effect.Effect<ProducerSession, ClientError | ProducerFencedError, Scope.Scope> =>
   Effect.gen(function*() {
@@ -349,10 +349,12 @@ export const open = (
         })
       })
 
-    const connect = numbered ? initialise(requestTimeout) : Effect.asVoid(
-      retrying(network.call(link, anyBroker, "metadata", () => done), requestTimeout)
-    )
-    yield* aboutNoTopic(Effect.mapError(connect, (failure) => clientError("connect", brokers, failure)))
+    yield* connect(cluster, network, link, timings)
+    if (numbered) {
+      yield* aboutNoTopic(
+        Effect.mapError(initialise(timings.connectionTimeout), (failure) => clientError("connect", brokers, failure))
+      )
+    }
     yield* Effect.addFinalizer(() =>
       // as Java's close: what is left open would hold up its readers until it times out
       transaction === "none" ? Effect.void : Effect.ignore(Effect.timeout(end("abort"), closeTimeout))
