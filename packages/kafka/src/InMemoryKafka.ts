@@ -7,15 +7,18 @@
  *
  * {@link InMemoryBroker} is the other side: what a test may do to the brokers, and see of them.
  *
+ * What it does not have: the group protocol of KIP-848, replicas that lag behind, log segments (retention and compaction
+ * happen when a test says so), compression and security. A batch is as large as its records, whatever its compression.
+ *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as AdminSession from "./drivers/inmemory/AdminSession.ts"
+import { Alarm } from "./drivers/inmemory/Alarm.ts"
 import { Cluster } from "./drivers/inmemory/Cluster.ts"
 import * as ConsumerSession from "./drivers/inmemory/ConsumerSession.ts"
 import * as Controls from "./drivers/inmemory/Controls.ts"
@@ -327,14 +330,14 @@ export interface Broker {
 export class InMemoryBroker extends Context.Tag("@coffeebuddy/kafka/InMemoryBroker")<InMemoryBroker, Broker>() {}
 
 /** Lets the brokers do what is due, while there are any. */
-const keepTime = (cluster: Cluster, earlier: Signal): Effect.Effect<never> => {
+const keepTime = (cluster: Cluster, earlier: Signal, scope: Scope.Scope): Effect.Effect<never> => {
   const { timers } = cluster
+  const alarm = new Alarm(earlier, scope)
   return Effect.forever(Effect.suspend(() => {
     earlier.take()
     if (cluster.anyBroker === undefined) return earlier.wait
     timers.runDue()
-    const next = timers.next()
-    return next === undefined ? earlier.wait : Effect.race(Clock.sleep(next - timers.now()), earlier.wait)
+    return Effect.zipRight(alarm.set(timers.next() ?? Number.POSITIVE_INFINITY, timers.now()), earlier.wait)
   }))
 }
 
@@ -361,7 +364,7 @@ const make = (
     }
     const earlier = new Signal()
     cluster.timers.onEarlier = () => earlier.raise()
-    yield* Effect.forkScoped(keepTime(cluster, earlier))
+    yield* Effect.forkScoped(keepTime(cluster, earlier, scope))
 
     const client: Service = {
       driver: "in-memory",
