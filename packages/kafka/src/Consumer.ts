@@ -25,8 +25,9 @@ import { run as runForEach } from "./engine/consumer/forEach.ts"
 import type { Lane } from "./engine/consumer/Lane.ts"
 import type { PartitionBuffer } from "./engine/consumer/PartitionBuffer.ts"
 import * as Retry from "./engine/consumer/Retry.ts"
-import { RunLoop, type StreamError as StreamError_ } from "./engine/consumer/RunLoop.ts"
+import { RunLoop } from "./engine/consumer/RunLoop.ts"
 import * as Settings from "./engine/consumer/Settings.ts"
+import type { StreamError as StreamError_ } from "./engine/consumer/StreamError.ts"
 import * as streams from "./engine/consumer/streams.ts"
 import type * as Subscriber from "./engine/consumer/Subscriber.ts"
 import { run as runTransform } from "./engine/consumer/transform.ts"
@@ -646,16 +647,19 @@ const makeService = (
       const batch = OffsetBatch.isOffsetBatch(records)
         ? records
         : OffsetBatch.make(Symbol.iterator in records ? records : [records])
-      return loop.commit(batch.offsets)
+      return loop.commits.commit(batch.offsets)
     })
 
   const commitWithin: Service["commitWithin"] = (count, within) => (self) =>
     Stream.unwrapScoped(Effect.map(
       Effect.acquireRelease(
-        Effect.sync(() => loop.makeDeferred(count, Duration.toMillis(within))),
+        Effect.sync(() => loop.commits.makeDeferred(count, Duration.toMillis(within))),
         // what has flowed through is committed, however the stream ends; the loop has said where it could not
         (deferred) =>
-          Effect.zipRight(Effect.ignore(loop.flush(deferred)), Effect.sync(() => loop.dropDeferred(deferred)))
+          Effect.zipRight(
+            Effect.ignore(loop.commits.flush(deferred)),
+            Effect.sync(() => loop.commits.dropDeferred(deferred))
+          )
       ),
       (deferred) =>
         Stream.concat(
@@ -664,16 +668,16 @@ const makeService = (
             let length = 0
             for (const record of chunk) {
               if (run !== undefined && run.assignment !== record.assignment) {
-                loop.defer(deferred, run.assignment, run.nextOffset, length)
+                loop.commits.defer(deferred, run.assignment, run.nextOffset, length)
                 length = 0
               }
               run = record
               length++
             }
-            if (run !== undefined) loop.defer(deferred, run.assignment, run.nextOffset, length)
+            if (run !== undefined) loop.commits.defer(deferred, run.assignment, run.nextOffset, length)
             return chunk
           }),
-          Stream.execute(loop.flush(deferred))
+          Stream.execute(loop.commits.flush(deferred))
         )
     ))
 

@@ -4,7 +4,7 @@
 import type * as TopicPartition from "../../TopicPartition.ts"
 import type { Lane } from "./Lane.ts"
 import type { PartitionBuffer } from "./PartitionBuffer.ts"
-import type { StreamError } from "./RunLoop.ts"
+import type { StreamError } from "./StreamError.ts"
 
 /** What a stream reads. */
 export type Source =

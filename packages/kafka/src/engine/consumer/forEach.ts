@@ -12,8 +12,9 @@ import type * as Scope from "effect/Scope"
 import type * as ConsumerRecord from "../../ConsumerRecord.ts"
 import type { Lane } from "./Lane.ts"
 import type { PartitionBuffer } from "./PartitionBuffer.ts"
-import type { RunLoop, StreamError } from "./RunLoop.ts"
+import type { RunLoop } from "./RunLoop.ts"
 import { type Ordering, Scheduler, type Task } from "./Scheduler.ts"
+import type { StreamError } from "./StreamError.ts"
 import type * as streams from "./streams.ts"
 
 export interface ForEachOptions {
@@ -102,14 +103,18 @@ export const run = <E, R, E2, R2>(
 
     const deferred = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        loop.makeDeferred(options.commitCount, options.commitWithin, function*() {
+        loop.commits.makeDeferred(options.commitCount, options.commitWithin, function*() {
           for (const partition of scheduler.works.keys()) {
             const watermark = scheduler.watermark(partition)
             if (watermark !== undefined) yield [partition, watermark] as const
           }
         })
       ),
-      (deferred) => Effect.zipRight(Effect.ignore(loop.flush(deferred)), Effect.sync(() => loop.dropDeferred(deferred)))
+      (deferred) =>
+        Effect.zipRight(
+          Effect.ignore(loop.commits.flush(deferred)),
+          Effect.sync(() => loop.commits.dropDeferred(deferred))
+        )
     )
 
     lane.inHand = (partition) => {
@@ -149,7 +154,7 @@ export const run = <E, R, E2, R2>(
       const { work } = task
       const moved = scheduler.finish(task)
       if (moved) {
-        loop.touch(deferred, 1)
+        loop.commits.touch(deferred, 1)
         if (work.ahead === 0) times.tell(work.partition)
       }
       if (work.withdrawn) {
@@ -202,5 +207,5 @@ export const run = <E, R, E2, R2>(
       (cause) =>
         Option.match(Cause.failureOption(cause), { onNone: () => Effect.failCause(cause), onSome: Effect.fail })
     )
-    yield* loop.flush(deferred)
+    yield* loop.commits.flush(deferred)
   })

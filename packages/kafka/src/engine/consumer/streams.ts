@@ -13,7 +13,7 @@ import type { Emit } from "../observe.ts"
 import * as Decoder from "./Decoder.ts"
 import type { Lane } from "./Lane.ts"
 import type { Slice } from "./PartitionBuffer.ts"
-import type { StreamError } from "./RunLoop.ts"
+import type { StreamError } from "./StreamError.ts"
 
 /** What becomes of a record that can't be decoded. */
 export type OnDecodeFailure<E, R> =

@@ -16,7 +16,8 @@ import { CommitError } from "../../KafkaError.ts"
 import { CurrentTransaction } from "../producer/transaction.ts"
 import type { Lane } from "./Lane.ts"
 import type { PartitionBuffer } from "./PartitionBuffer.ts"
-import type { RunLoop, StreamError } from "./RunLoop.ts"
+import type { RunLoop } from "./RunLoop.ts"
+import type { StreamError } from "./StreamError.ts"
 import type * as streams from "./streams.ts"
 
 /** The group has moved on: nothing was written, and whoever owns the partitions now reads the records again. */
@@ -51,7 +52,7 @@ export const run = <E, R, E2, R2, E3>(
   Effect.suspend(() => {
     const busy = new Set<PartitionBuffer>()
     lane.inHand = (partition) => busy.has(partition)
-    loop.book.used = true
+    loop.commits.book.used = true
 
     const next = Effect.mapError(pull, Option.getOrElse(() => new Ended()))
     /** Met while there were records to be written first. */
@@ -110,7 +111,7 @@ export const run = <E, R, E2, R2, E3>(
 
     /** What is still ours is read again, from where the group has committed. */
     const again = Effect.suspend(() => {
-      for (const partition of busy) if (partition.status === "active") loop.restart(partition)
+      for (const partition of busy) if (partition.status === "active") loop.assignments.restart(partition)
       busy.clear()
       return Effect.sleep(PAUSE)
     })
