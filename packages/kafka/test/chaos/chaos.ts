@@ -227,7 +227,7 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
           }
           case "partitions": {
             if (partitions >= MOST_PARTITIONS) return false
-            const total = partitions + dice.between(1, 2)
+            const total = Math.min(MOST_PARTITIONS, partitions + dice.between(1, 2))
             const done = yield* Effect.isSuccess(admin.createPartitions(name, total))
             tell(`partitions are added, ${total} in all: ${done}`)
             if (done) partitions = total

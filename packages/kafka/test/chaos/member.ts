@@ -11,6 +11,7 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as fs from "node:fs"
+import { inspect } from "node:util"
 import * as Consumer from "../../src/Consumer.ts"
 import type * as ConsumerRecord from "../../src/ConsumerRecord.ts"
 import * as KafkaConfig from "../../src/KafkaConfig.ts"
@@ -114,7 +115,11 @@ const program = Effect.gen(function*() {
 
 Effect.runFork(program).addObserver((exit) => {
   if (Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause)) {
-    journal({ _tag: "Failed", error: Cause.pretty(exit.cause), typed: isKafkaError(Cause.squash(exit.cause)) })
+    journal({
+      _tag: "Failed",
+      error: inspect(Cause.squash(exit.cause), { depth: 5 }),
+      typed: isKafkaError(Cause.squash(exit.cause))
+    })
     process.exitCode = 1
   }
   journal({ _tag: "Closed" })
