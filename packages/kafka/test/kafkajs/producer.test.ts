@@ -224,9 +224,7 @@ RealKafka.suite("producing through kafkajs", ({ bootstrapServers }) => {
       yield* send(session, [batch(topic, 0, "a")])
       expect(faults.open.size).toBeGreaterThan(0)
       yield* Scope.close(scope, Exit.void)
-      yield* Effect.promise(() =>
-        Promise.all([...faults.open].map((socket) => new Promise((resolve) => socket.once("close", resolve))))
-      )
+      yield* Effect.promise(() => faults.allClosed())
       expect(faults.open.size).toBe(0)
     }))
 })

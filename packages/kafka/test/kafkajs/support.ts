@@ -58,6 +58,17 @@ export class Faults {
     return this.sent.get(apiKey) ?? 0
   }
 
+  /** Until every connection that is open now is closed. */
+  async allClosed(): Promise<void> {
+    await Promise.all([...this.open].map((socket) => new Promise((resolve) => socket.once("close", resolve))))
+  }
+  /** Breaks every connection. */
+  async cutAll(): Promise<void> {
+    const closed = this.allClosed()
+    for (const socket of this.open) socket.destroy(new Error("cut by the test"))
+    await closed
+  }
+
   readonly intercept = (socket: Net.Socket, { port }: { readonly port: number }): Net.Socket => {
     this.open.add(socket)
     socket.once("close", () => this.open.delete(socket))

@@ -290,7 +290,9 @@ export const establish = (
           Object.assign(new Error("Connection timeout"), { name: "KafkaJSConnectionError" }),
           operation
         )
-    })
+    }),
+    // nothing is worth a goodbye
+    Effect.onError(() => Effect.sync(connection.kill))
   )
 }
 

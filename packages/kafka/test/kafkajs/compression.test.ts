@@ -1,0 +1,84 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as FastCheck from "effect/FastCheck"
+import KafkaJs, { CompressionTypes } from "kafkajs"
+import { javaConsume, javaProduce } from "../../../../scripts/kafka/index.ts"
+import { fromXerial, install, prepare, toXerial } from "../../src/drivers/kafkajs/compression.ts"
+import type { CompressionType } from "../../src/KafkaClient.ts"
+import * as RealKafka from "../support/RealKafka.ts"
+import { makeTopic, open, readLog, record, send, summary, values } from "./support.ts"
+
+const all = ["gzip", "snappy", "lz4", "zstd"] as const satisfies ReadonlyArray<CompressionType>
+
+const same = (data: Buffer) => Promise.resolve(Buffer.from(data))
+
+describe("compression for kafkajs", () => {
+  it.effect("a codec that an application put there itself stays", () =>
+    Effect.gen(function*() {
+      const codecs: { [type: number]: unknown } = KafkaJs.CompressionCodecs
+      const before = codecs[CompressionTypes.LZ4]
+      const own = () => ({ compress: () => Promise.resolve(Buffer.alloc(0)), decompress: same })
+      codecs[CompressionTypes.LZ4] = own
+      yield* install
+      const after = codecs[CompressionTypes.LZ4]
+      codecs[CompressionTypes.LZ4] = before
+      expect(after).toBe(own)
+    }))
+
+  it.effect("each type has the number that the record format gives it", () =>
+    Effect.gen(function*() {
+      expect(yield* Effect.forEach(["none", ...all] as const, (type) => prepare(type))).toEqual([0, 1, 2, 3, 4])
+    }))
+
+  it("what is framed for Java is read back, whole and in blocks", async () => {
+    await FastCheck.assert(
+      FastCheck.asyncProperty(
+        FastCheck.uint8Array({ maxLength: 200 }),
+        FastCheck.constantFrom(1, 500, 2000),
+        async (bytes, times) => {
+          const data = Buffer.concat(Array.from({ length: times }, () => bytes))
+          expect((await fromXerial(await toXerial(data, same), same)).equals(data)).toBe(true)
+        }
+      ),
+      { numRuns: 50 }
+    )
+  })
+
+  it("snappy without a frame is read too, and a frame that is cut short is refused", async () => {
+    expect(await fromXerial(Buffer.from("plain"), same)).toEqual(Buffer.from("plain"))
+    const framed = await toXerial(Buffer.from("some bytes"), same)
+    for (let length = 17; length < framed.length; length++) {
+      await expect(fromXerial(framed.subarray(0, length), same)).rejects.toThrow(RangeError)
+    }
+  })
+})
+
+RealKafka.suiteOfOwn("compressed records", () => {
+  it.scopedLive("are read by Java, and Java's are read by us", () =>
+    Effect.gen(function*() {
+      const { bootstrapServers, cluster } = yield* RealKafka.start()
+      const bytes = (text: string) => new TextEncoder().encode(text)
+      const texts = Array.from({ length: 500 }, (_, i) => `record ${i} ${"espresso ".repeat(i % 50)}`)
+      for (const compression of all) {
+        const ours = yield* makeTopic(bootstrapServers)
+        const session = yield* open(bootstrapServers, { compression })
+        const results = yield* send(session, [{
+          topic: ours,
+          partition: 0,
+          records: texts.map((text) => record(text))
+        }])
+        expect(summary(results)).toEqual(["stored@0"])
+        expect(values(yield* readLog(bootstrapServers, ours))).toEqual(texts)
+        const read = yield* Effect.promise(() => javaConsume(cluster, ours))
+        expect(read.map((one) => new TextDecoder().decode(one.value!))).toEqual(texts)
+
+        const theirs = yield* makeTopic(bootstrapServers)
+        yield* Effect.promise(() =>
+          javaProduce(cluster, texts.map((text) => ({ topic: theirs, partition: 0, value: bytes(text) })), {
+            properties: { "compression.type": compression }
+          })
+        )
+        expect(values(yield* readLog(bootstrapServers, theirs))).toEqual(texts)
+      }
+    }), 120_000)
+})
