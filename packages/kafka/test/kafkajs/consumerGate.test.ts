@@ -6,7 +6,7 @@ import * as TopicPartition from "../../src/TopicPartition.ts"
 const some: Gate.Partitions = [TopicPartition.make("a", 0)]
 const rebalancing: Gate.Input = { _tag: "JoinAsked", why: "rebalancing" }
 const unexplained: Gate.Input = { _tag: "JoinAsked", why: "unexplained" }
-const joined: Gate.Input = { _tag: "Joined", partitions: some }
+const joined: Gate.Input = { _tag: "Joined", partitions: some, generation: undefined }
 const settled: Gate.Input = { _tag: "Settled" }
 const heartbeat = (generation: number): Gate.Input => ({ _tag: "Heartbeat", generation })
 const inspected = (found: Extract<Gate.Input, { readonly _tag: "Inspected" }>["found"]): Gate.Input => ({
@@ -33,6 +33,7 @@ const held = ["go", "Assign"]
 
 describe("the gate of a kafkajs consumer", () => {
   it("hands partitions out when their generation is known", () => {
+    expect(play(unexplained, { _tag: "Joined", partitions: some, generation: 1 })).toEqual(held)
     expect(play(unexplained, joined)).toEqual(["go"])
     expect(play(unexplained, joined, heartbeat(1))).toEqual(held)
   })
@@ -125,7 +126,7 @@ describe("the gate of a kafkajs consumer", () => {
         rebalancing,
         unexplained,
         joined,
-        { _tag: "Joined", partitions: [] },
+        { _tag: "Joined", partitions: [], generation: 2 },
         settled,
         { _tag: "Release" },
         { _tag: "Resume" },

@@ -1,7 +1,8 @@
 import { assert, describe, expect, it } from "@effect/vitest"
 import * as FastCheck from "effect/FastCheck"
 import { Lanes, type Plan, type Wanted } from "../../src/drivers/kafkajs/consumerLanes.ts"
-import { type RawRecord, view } from "../../src/drivers/kafkajs/consumerRecords.ts"
+import { view } from "../../src/drivers/kafkajs/consumerRecords.ts"
+import type { RawRecord } from "../../src/drivers/kafkajs/internals.ts"
 import type { Demand, Fetched, FetchedChunk } from "../../src/KafkaClient.ts"
 import * as TopicPartition from "../../src/TopicPartition.ts"
 
@@ -30,7 +31,7 @@ const fetched = (wanted: Wanted, count: number): FetchedChunk<RawRecord> => ({
 const make = (...partitions: ReadonlyArray<TopicPartition.TopicPartition>): Lanes => {
   const lanes = new Lanes(limits)
   for (const tp of partitions) lanes.open(tp, 0n)
-  lanes.lead(() => "1")
+  lanes.lead(() => 1)
   return lanes
 }
 
@@ -44,52 +45,52 @@ const summary = (all: ReadonlyArray<Fetched>) =>
 describe("what a kafkajs session fetches", () => {
   it("a partition without demand is not fetched", () => {
     const lanes = make(a, b)
-    assert.isUndefined(lanes.plan("1", 0))
+    assert.isUndefined(lanes.plan(1, 0))
     lanes.take(demand([[b, 50]]), 0)
-    expect(lanes.plan("1", 0)?.wanted).toMatchObject([{ partition: 1, position: 0n, maxBytes: 50 }])
-    assert.isUndefined(lanes.plan("2", 0))
+    expect(lanes.plan(1, 0)?.wanted).toMatchObject([{ partition: 1, position: 0n, maxBytes: 50 }])
+    assert.isUndefined(lanes.plan(2, 0))
   })
 
   it("a partition is part of one fetch at a time", () => {
     const lanes = make(a)
     lanes.take(demand([[a, 50]]), 0)
-    const plan = lanes.plan("1", 0)!
-    assert.isUndefined(lanes.plan("1", 0))
+    const plan = lanes.plan(1, 0)!
+    assert.isUndefined(lanes.plan(1, 0))
     lanes.done(plan)
-    expect(names(lanes.plan("1", 0))).toEqual(["0@0"])
+    expect(names(lanes.plan(1, 0))).toEqual(["0@0"])
   })
 
   it("what is granted is used up by what arrives, until it is demanded again", () => {
     const lanes = make(a)
     lanes.take(demand([[a, 60]]), 0)
-    const plan = lanes.plan("1", 0)!
+    const plan = lanes.plan(1, 0)!
     assert.isTrue(lanes.arrived(plan.wanted[0]!, fetched(plan.wanted[0]!, 4), 0))
     lanes.done(plan)
-    const next = lanes.plan("1", 0)!
+    const next = lanes.plan(1, 0)!
     expect(next.wanted).toMatchObject([{ position: 4n, maxBytes: 20 }])
     lanes.arrived(next.wanted[0]!, fetched(next.wanted[0]!, 4), 0)
     lanes.done(next)
-    assert.isUndefined(lanes.plan("1", 0))
+    assert.isUndefined(lanes.plan(1, 0))
     expect(summary(lanes.takeMore())).toEqual(["0:4>4", "0:4>8"])
-    assert.isUndefined(lanes.plan("1", 0))
+    assert.isUndefined(lanes.plan(1, 0))
     lanes.take(demand([[a, 60]]), 0)
-    expect(names(lanes.plan("1", 0))).toEqual(["0@8"])
+    expect(names(lanes.plan(1, 0))).toEqual(["0@8"])
   })
 
   it("what has arrived counts against the demand it is delivered for", () => {
     const lanes = make(a)
     lanes.take(demand([[a, 60]]), 0)
-    const plan = lanes.plan("1", 0)!
+    const plan = lanes.plan(1, 0)!
     lanes.arrived(plan.wanted[0]!, fetched(plan.wanted[0]!, 3), 0)
     lanes.done(plan)
     expect(summary(lanes.take(demand([[a, 70]]), 0))).toEqual(["0:3>3"])
-    expect(lanes.plan("1", 0)?.wanted).toMatchObject([{ maxBytes: 40 }])
+    expect(lanes.plan(1, 0)?.wanted).toMatchObject([{ maxBytes: 40 }])
   })
 
   it("what arrives for a partition that is not demanded any more waits for its demand", () => {
     const lanes = make(a, b)
     lanes.take(demand([[a, 60]]), 0)
-    const plan = lanes.plan("1", 0)!
+    const plan = lanes.plan(1, 0)!
     lanes.take(demand([[b, 60]]), 0)
     lanes.arrived(plan.wanted[0]!, fetched(plan.wanted[0]!, 3), 0)
     lanes.done(plan)
@@ -101,11 +102,11 @@ describe("what a kafkajs session fetches", () => {
   it("what was fetched before a seek, a close or a new start is dropped", () => {
     const lanes = make(a)
     lanes.take(demand([[a, 60]]), 0)
-    const before = lanes.plan("1", 0)!
+    const before = lanes.plan(1, 0)!
     lanes.seek(a, 7n)
     assert.isFalse(lanes.arrived(before.wanted[0]!, fetched(before.wanted[0]!, 1), 0))
     lanes.done(before)
-    const second = lanes.plan("1", 0)!
+    const second = lanes.plan(1, 0)!
     expect(names(second)).toEqual(["0@7"])
     lanes.arrived(second.wanted[0]!, fetched(second.wanted[0]!, 1), 0)
     lanes.seek(a, 9n)
@@ -120,25 +121,25 @@ describe("what a kafkajs session fetches", () => {
   it("after a fault nothing is fetched until a seek, and the fault is told whatever the demand", () => {
     const lanes = make(a)
     lanes.take(demand([[a, 60]]), 0)
-    const plan = lanes.plan("1", 0)!
+    const plan = lanes.plan(1, 0)!
     assert.isTrue(lanes.failed(plan.wanted[0]!, { _tag: "OutOfRange", topicPartition: a, offset: 0n }))
     lanes.done(plan)
     expect(summary(lanes.take(demand([]), 0))).toEqual(["OutOfRange"])
     lanes.take(demand([[a, 60]]), 0)
-    assert.isUndefined(lanes.plan("1", 0))
+    assert.isUndefined(lanes.plan(1, 0))
     lanes.seek(a, 5n)
-    expect(names(lanes.plan("1", 0))).toEqual(["0@5"])
+    expect(names(lanes.plan(1, 0))).toEqual(["0@5"])
   })
 
   it("a fetch is short while another partition of the broker is likely to be wanted soon", () => {
     const lanes = make(a, b)
     lanes.take(demand([[a, 60], [b, 60]]), 1000)
-    const both = lanes.plan("1", 1000)!
+    const both = lanes.plan(1, 1000)!
     assert.strictEqual(both.maxWait, 500)
     lanes.done(both)
     lanes.take(demand([[a, 60]]), 1000)
     for (const [now, wait] of [[1000, 10], [1100, 100], [9000, 500]] as const) {
-      const plan = lanes.plan("1", now)!
+      const plan = lanes.plan(1, now)!
       assert.strictEqual(plan.maxWait, wait)
       lanes.done(plan)
     }
@@ -146,11 +147,11 @@ describe("what a kafkajs session fetches", () => {
 
   it("partitions without a leader are fetched from nobody", () => {
     const lanes = make(a, b)
-    expect(lanes.lead((tp) => tp.partition === 0 ? "2" : undefined)).toEqual(new Set(["2"]))
+    expect(lanes.lead((tp) => tp.partition === 0 ? 2 : undefined)).toEqual(new Set([2]))
     expect(lanes.leaderless()).toEqual([b])
     lanes.take(demand([[a, 60], [b, 60]]), 0)
-    expect(names(lanes.plan("2", 0))).toEqual(["0@0"])
-    assert.isUndefined(lanes.plan("1", 0))
+    expect(names(lanes.plan(2, 0))).toEqual(["0@0"])
+    assert.isUndefined(lanes.plan(1, 0))
   })
 
   type Step =
@@ -158,7 +159,7 @@ describe("what a kafkajs session fetches", () => {
     | { readonly _tag: "More" }
     | { readonly _tag: "Plan" }
     | { readonly _tag: "Arrive"; readonly count: number }
-    | { readonly _tag: "Lead"; readonly leader: string }
+    | { readonly _tag: "Lead"; readonly leader: number }
     | { readonly _tag: "Seek"; readonly partition: 0 | 1; readonly offset: number }
     | { readonly _tag: "Reopen"; readonly partition: 0 | 1; readonly offset: number }
 
@@ -170,7 +171,7 @@ describe("what a kafkajs session fetches", () => {
     FastCheck.constant<Step>({ _tag: "More" }),
     FastCheck.constant<Step>({ _tag: "Plan" }),
     FastCheck.record({ _tag: FastCheck.constant("Arrive" as const), count: FastCheck.integer({ min: 0, max: 12 }) }),
-    FastCheck.record({ _tag: FastCheck.constant("Lead" as const), leader: FastCheck.constantFrom("1", "2") }),
+    FastCheck.record({ _tag: FastCheck.constant("Lead" as const), leader: FastCheck.constantFrom(1, 2) }),
     FastCheck.record({ _tag: FastCheck.constant("Seek" as const), partition, offset }),
     FastCheck.record({ _tag: FastCheck.constant("Reopen" as const), partition, offset })
   )
@@ -208,7 +209,7 @@ describe("what a kafkajs session fetches", () => {
               deliver(lanes.takeMore())
               break
             case "Plan":
-              for (const leader of ["1", "2"]) {
+              for (const leader of [1, 2]) {
                 const plan = lanes.plan(leader, 0)
                 if (plan !== undefined) under.push(plan)
               }
@@ -223,7 +224,7 @@ describe("what a kafkajs session fetches", () => {
               break
             }
             case "Lead":
-              lanes.lead(({ partition }) => partition === 0 ? step.leader : "1")
+              lanes.lead(({ partition }) => partition === 0 ? step.leader : 1)
               break
             case "Seek":
             case "Reopen": {
@@ -231,7 +232,7 @@ describe("what a kafkajs session fetches", () => {
               if (step._tag === "Seek") lanes.seek(tp, BigInt(step.offset))
               else {
                 lanes.open(tp, BigInt(step.offset))
-                lanes.lead(() => "1")
+                lanes.lead(() => 1)
               }
               expected[step.partition] = BigInt(step.offset)
             }

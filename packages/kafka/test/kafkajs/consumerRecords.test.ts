@@ -1,6 +1,7 @@
 import { assert, describe, expect, it } from "@effect/vitest"
 import * as FastCheck from "effect/FastCheck"
-import { chunk, type RawPartition, type RawRecord, view } from "../../src/drivers/kafkajs/consumerRecords.ts"
+import { chunk, view } from "../../src/drivers/kafkajs/consumerRecords.ts"
+import type { FetchedPartition, RawRecord } from "../../src/drivers/kafkajs/internals.ts"
 import * as TopicPartition from "../../src/TopicPartition.ts"
 
 const tp = TopicPartition.make("a", 0)
@@ -38,9 +39,9 @@ const one = (first: number, more: Partial<Batch> = {}): Batch => ({ first, delta
 
 const response = (
   batches: ReadonlyArray<Batch>,
-  abortedTransactions: RawPartition["abortedTransactions"] = [],
+  abortedTransactions: FetchedPartition["abortedTransactions"] = [],
   highWatermark = "1000"
-): RawPartition => ({
+): FetchedPartition => ({
   partition: 0,
   highWatermark,
   lastStableOffset: highWatermark,
@@ -48,7 +49,7 @@ const response = (
   messages: batches.flatMap(records)
 })
 
-const read = (position: number, data: RawPartition, committedOnly = true) => {
+const read = (position: number, data: FetchedPartition, committedOnly = true) => {
   const found = chunk(tp, BigInt(position), data, committedOnly)
   return found && { offsets: found.records.map((raw) => Number(raw.offset)), next: Number(found.nextOffset) }
 }

@@ -19,7 +19,7 @@ import {
 } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
 import type * as Connection from "./connection.ts"
-import * as Cluster from "./consumerCluster.ts"
+import * as Requests from "./consumerCluster.ts"
 import { Fetcher } from "./consumerFetcher.ts"
 import * as Group from "./consumerGroup.ts"
 import { Lanes } from "./consumerLanes.ts"
@@ -84,10 +84,10 @@ export const open = (
       ))
     const dead = Effect.suspend(() => death === undefined ? Effect.void : Effect.fail(death))
 
-    const cluster = yield* Cluster.open({ environment, options, alive })
+    const requests = yield* Requests.open({ environment, options, alive })
     const lanes = new Lanes({ maxBytesPerPartition: options.fetchMaxBytesPerPartition, maxWait: options.fetchMaxWait })
     const fetcher = new Fetcher(
-      { environment, options, cluster, lanes, arrived, alive, notice: callbacks.onNotice, background },
+      { environment, options, requests, lanes, arrived, alive, notice: callbacks.onNotice, background },
       clock
     )
 
@@ -123,7 +123,7 @@ export const open = (
     )
 
     const subscribeTopics = (topics: ReadonlySet<string>): Effect.Effect<void, ClientError | UnknownTopicError> =>
-      Effect.zipRight(cluster.topics(topics, "subscribe"), Effect.sync(() => group.subscribe(topics)))
+      Effect.zipRight(requests.load(topics, "subscribe"), Effect.sync(() => group.subscribe(topics)))
 
     const subscribe: ConsumerSession["subscribe"] = (next) =>
       Effect.gen(function*() {
@@ -141,15 +141,15 @@ export const open = (
             yield* subscribeTopics(next.topics)
             break
           case "Pattern":
-            yield* subscribeTopics(yield* cluster.matching(next.pattern)).pipe(
+            yield* subscribeTopics(yield* requests.matching(next.pattern)).pipe(
               // deleted just now
               Effect.catchTag("UnknownTopicError", () => Effect.void)
             )
             break
           case "Manual": {
-            yield* cluster.topics(new Set(next.partitions.map(({ topic }) => topic)), "subscribe")
+            yield* requests.load(new Set(next.partitions.map(({ topic }) => topic)), "subscribe")
             const unknown = next.partitions.find(({ partition, topic }) =>
-              !cluster.partitionsOf(topic).includes(partition)
+              !requests.partitionsOf(topic).includes(partition)
             )
             if (unknown !== undefined) return yield* new UnknownTopicError({ operation: "subscribe", ...unknown })
             const wanted = new Set(next.partitions.map(TopicPartition.key))
@@ -170,14 +170,14 @@ export const open = (
     const refresh = Effect.forever(Effect.zipRight(
       Effect.sleep(tuning.metadataInterval),
       Effect.gen(function*() {
-        yield* cluster.refresh
+        yield* requests.refresh
         yield* fetcher.lead
         if (subscription?._tag === "Pattern") {
-          const topics = yield* cluster.matching(subscription.pattern)
-          yield* cluster.topics(topics, "subscribe")
+          const topics = yield* requests.matching(subscription.pattern)
+          yield* requests.load(topics, "subscribe")
           group.subscribe(topics)
         }
-        yield* group.lookForPartitions((topic) => cluster.partitionsOf(topic).length)
+        yield* group.lookForPartitions((topic) => requests.partitionsOf(topic).length)
       }).pipe(Effect.ignore)
     ))
 
@@ -195,7 +195,7 @@ export const open = (
             })
           )
         } else if (silence() >= askAfter) {
-          yield* cluster.refresh.pipe(
+          yield* requests.refresh.pipe(
             Effect.timeoutOption(options.unavailableAfter - silence()),
             Effect.ignore
           )
@@ -223,7 +223,7 @@ export const open = (
 
     const commit: ConsumerSession["commit"] = (offsets) => {
       const refuse = (reason: "stale" | "closed", description: string) =>
-        Effect.fail<Cluster.CommitFailure>({
+        Effect.fail<Requests.CommitFailure>({
           error: new CommitError({
             reason,
             partitions: offsets.map(({ partition, topic }) => ({ topic, partition })),
@@ -232,11 +232,11 @@ export const open = (
           retriable: false
         })
       if (death !== undefined) return refuse("closed", death.message)
-      if (subscription?._tag === "Manual") return cluster.commit(offsets, undefined)
+      if (subscription?._tag === "Manual") return requests.commit(offsets, undefined)
       const member = group.metadata
       return member === undefined
         ? refuse("stale", "this member holds no partitions")
-        : cluster.commit(offsets, member)
+        : requests.commit(offsets, member)
     }
 
     return {
@@ -250,9 +250,9 @@ export const open = (
           if (lanes.has(tp)) lanes.seek(tp, offset)
           fetcher.look()
         }),
-      committed: (partitions) => cluster.committed(partitions),
-      offsets: (partitions, spec) => cluster.offsets(partitions, spec),
-      partitionsFor: (topic) => cluster.partitionsFor(topic),
+      committed: (partitions) => requests.committed(partitions),
+      offsets: (partitions, spec) => requests.offsets(partitions, spec),
+      partitionsFor: (topic) => requests.partitionsFor(topic),
       groupMetadata: () => group.metadata
     }
   })

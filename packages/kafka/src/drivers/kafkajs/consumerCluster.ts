@@ -1,31 +1,32 @@
 /**
- * The requests of a consumer that are not about membership: fetches, offsets, commits, metadata.
- *
- * kafkajs hands its cluster and its brokers to partition assigners; they are part of its public types. A consumer is
- * made for that alone, and is never run. So fetching is ours: each partition from where we say, errors as they are,
- * and no rebalance because a leader moved.
+ * The requests of a consumer that are not about membership: metadata, fetches, offsets, commits. Each is ours, to the
+ * broker it concerns, so that a partition is read from where we say, an error is that of its own partition, and no
+ * rebalance comes of a leader that moved.
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { type Broker, type Cluster, PartitionAssigners } from "kafkajs"
 import type { ConsumerSessionOptions, GroupMetadata, OffsetAndMetadata, OffsetSpec } from "../../KafkaClient.ts"
-import { type ClientError, CommitError, KafkaTimeoutError, UnknownTopicError } from "../../KafkaError.ts"
+import {
+  type ClientError,
+  CommitError,
+  KafkaRequestError,
+  KafkaTimeoutError,
+  UnknownTopicError
+} from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
+import { ClusterRequests, isMetadata, type LookupError } from "./cluster.ts"
 import * as Connection from "./connection.ts"
 import type { Plan } from "./consumerLanes.ts"
-import type { RawResponse } from "./consumerRecords.ts"
 import { type Attempt, clientError, DriverError, protocolCode, withoutFencing, withoutTopic } from "./errors.ts"
+import type { Broker, FetchResponse } from "./internals.ts"
 
 type Partitions = ReadonlyArray<TopicPartition.TopicPartition>
 type About = Parameters<typeof Connection.attempt>[2]
 
 export interface Environment {
   readonly environment: Connection.Environment
-  readonly options: Pick<
-    ConsumerSessionOptions,
-    "clientId" | "groupId" | "isolationLevel" | "fetchMaxBytes" | "fetchMinBytes"
-  >
+  readonly options: ConsumerSessionOptions
   /** Called with each answer of the cluster. */
   readonly alive: () => void
 }
@@ -42,12 +43,18 @@ const pauses = [50, 100, 200, 400, 800, 1000]
 /** A topic or a partition that was made just now is not known everywhere at once: tries for so many milliseconds. */
 const newTopic = Schedule.spaced(100).pipe(Schedule.upTo(1000))
 
+/** To ask about no topic at all would be to ask about every one. */
+const anyTopic = "__consumer_offsets"
+
+const isolationLevels = { read_uncommitted: 0, read_committed: 1 } as const
+const timestamps = { earliest: -2, latest: -1 } as const
+
 /**
  * Whether the same request may succeed later.
  */
 export const isTransient = (error: { readonly _tag: string; readonly retriable?: boolean }): boolean =>
-  error._tag === "KafkaConnectionError" || error._tag === "KafkaTimeoutError"
-  || (error._tag === "KafkaRequestError" && error.retriable === true)
+  error._tag === "KafkaConnectionError" || error._tag === "KafkaTimeoutError" ||
+  (error._tag === "KafkaRequestError" && error.retriable === true)
 
 /**
  * Waits for a promise, whatever comes of it, but not for longer than so many milliseconds, interrupted or not.
@@ -62,87 +69,50 @@ export const within = (millis: number, run: () => Promise<unknown>): Effect.Effe
     run().catch(() => undefined).finally(done)
   })
 
-/** A connected cluster, and the end of it. */
-interface Link {
-  readonly cluster: Cluster
-  readonly close: Effect.Effect<void>
-}
-
 /**
- * Connects, or fails within the connection timeout.
+ * Connects, or fails within the connection timeout. Closes with the scope.
  */
-const connect = ({ environment, options }: Environment): Effect.Effect<Link, ClientError> =>
-  Effect.suspend(() => {
-    const connection = Connection.make(environment, { clientId: options.clientId })
-    const captured: Array<Cluster> = []
-    const consumer = connection.kafka.consumer({
-      groupId: options.groupId,
-      readUncommitted: options.isolationLevel === "read_uncommitted",
-      allowAutoTopicCreation: false,
-      metadataMaxAge: 2 ** 31 - 1,
-      partitionAssigners: [(config) => {
-        captured.push(config.cluster)
-        return PartitionAssigners.roundRobin(config)
-      }]
-    })
+export const open = (self: Environment): Effect.Effect<ConsumerRequests, ClientError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const connection = Connection.make(self.environment, { clientId: self.options.clientId })
+    const cluster = new ClusterRequests(self.environment, connection)
     // nothing has to be said at the end: sockets are closed at once, and what still waits for an answer fails
-    const close = Effect.zipRight(Effect.sync(connection.kill), within(1000, () => consumer.disconnect()))
-    return Connection.establish(environment, connection, consumer, "connect").pipe(
-      Effect.onError(() => close),
-      Effect.as({ cluster: captured[0]!, close })
-    )
+    yield* Effect.addFinalizer(() => Effect.zipRight(Effect.sync(connection.kill), cluster.close))
+    yield* cluster.connect
+    return new ConsumerRequests(self, cluster)
   })
 
-/**
- * Connects, and closes the connections with the scope.
- */
-export const open = (self: Environment): Effect.Effect<ClusterRequests, ClientError, Scope.Scope> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(restore(connect(self)), (link) => {
-      const requests = new ClusterRequests(self, link)
-      return Effect.as(Effect.addFinalizer(() => requests.close), requests)
-    })
-  )
-
-export class ClusterRequests {
+export class ConsumerRequests {
   private readonly self: Environment
-  private link: Link
-  /** Topics that kafkajs refreshes the metadata of. */
-  private known = new Set<string>()
-  private coordinator: Broker | undefined = undefined
+  private readonly cluster: ClusterRequests
+  /** Who leads each partition of the topics that were asked for, and what stands in the way of the others. */
+  private readonly topics = new Map<string, ReadonlyMap<number, number> | LookupError>()
 
-  constructor(self: Environment, link: Link) {
+  constructor(self: Environment, cluster: ClusterRequests) {
     this.self = self
-    this.link = link
-  }
-
-  private get cluster(): Cluster {
-    return this.link.cluster
-  }
-
-  get close(): Effect.Effect<void> {
-    return Effect.suspend(() => this.link.close)
+    this.cluster = cluster
   }
 
   /** One request, bounded in time. */
-  private ask<A>(
-    operation: string,
-    run: () => Promise<A>,
-    about?: About
-  ): Effect.Effect<A, ClientError | UnknownTopicError> {
-    const { alive, environment } = this.self
-    const attempt = Connection.attempt(environment, operation, { group: this.self.options.groupId, ...about })
+  private ask<A>(operation: string, run: () => Promise<A>, about?: About): Effect.Effect<A, LookupError> {
+    const { environment, options } = this.self
+    const attempt = Connection.attempt(environment, operation, { group: options.groupId, ...about })
     return Effect.tryPromise({ try: run, catch: (error) => withoutFencing(clientError(error, attempt)) }).pipe(
       Effect.timeoutFail({
         duration: attempt.millis,
         onTimeout: () => new KafkaTimeoutError({ operation, millis: attempt.millis })
       }),
-      Effect.tap(() => Effect.sync(alive))
+      this.heard
     )
   }
 
+  private readonly heard = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.tap(effect, () => Effect.sync(this.self.alive))
+
   /** Tries again what may succeed later, for as long as a request may take. */
-  private patiently<A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
+  private readonly patiently = <A, E extends { readonly _tag: string }>(
+    effect: Effect.Effect<A, E>
+  ): Effect.Effect<A, E> => {
     const { millis } = Connection.attempt(this.self.environment, "")
     return Effect.flatMap(Effect.clock, (clock) => {
       const deadline = clock.unsafeCurrentTimeMillis() + millis
@@ -164,96 +134,93 @@ export class ClusterRequests {
   // metadata
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Loads the metadata of topics, and fails where one of them does not exist. */
-  topics(topics: Iterable<string>, operation: string): Effect.Effect<void, ClientError | UnknownTopicError> {
-    return Effect.forEach(
-      [...topics].filter((topic) => !this.known.has(topic)),
-      (topic) =>
-        this.ask(operation, () => this.cluster.addTargetTopic(topic), { topic }).pipe(
-          Effect.tap(() => Effect.sync(() => this.known.add(topic))),
-          (effect) => this.patiently(effect),
-          Effect.retry({
-            while: (error) => error._tag === "UnknownTopicError",
-            schedule: newTopic
-          })
-        ),
-      { discard: true }
+  /** Asks who leads what in these topics; what stands in the way of one is no matter of the others. */
+  private look(topics: ReadonlyArray<string>, operation: string): Effect.Effect<void, ClientError> {
+    return this.cluster.topics(operation, topics).pipe(
+      Effect.map((found) => {
+        for (const [topic, one] of found) {
+          this.topics.set(
+            topic,
+            isMetadata(one)
+              ? new Map(one.partitionMetadata.map(({ leader, partitionId }) => [partitionId, leader]))
+              : one
+          )
+        }
+      }),
+      this.heard
     )
   }
 
-  /** Asks the cluster anew who leads what. */
-  get refresh(): Effect.Effect<void, ClientError> {
-    const about = { topic: [...this.known].join(", ") }
-    return this.ask("fetch metadata", () => this.cluster.refreshMetadata(), about).pipe(
-      // one topic that is gone, or withdrawn from us, makes it fail for all
-      Effect.catchTag("UnknownTopicError", "KafkaAuthorizationError", () => this.forgetLost)
+  /** The same, and fails where one of them can't be had. */
+  private reload(topics: ReadonlyArray<string>, operation: string): Effect.Effect<void, LookupError> {
+    return this.look(topics, operation).pipe(
+      Effect.zipRight(Effect.suspend(() => {
+        const problem = topics.map((topic) => this.problem(topic)).find((one) => one !== undefined)
+        return problem === undefined ? Effect.void : Effect.fail(problem)
+      })),
+      this.patiently,
+      Effect.retry({ while: (error) => error._tag === "UnknownTopicError", schedule: newTopic }),
+      // what is not there is nothing to look after
+      Effect.tapError(() => Effect.sync(() => this.forget(topics)))
     )
   }
 
-  /** Goes on without the topics that can't be had any more: kafkajs can only be made to forget them by a new client. */
-  private get forgetLost(): Effect.Effect<void, ClientError> {
-    return Effect.gen(this, function*() {
-      const remaining = yield* Effect.filter(
-        this.known,
-        (topic) => Effect.catchTag(this.exists(topic), "KafkaAuthorizationError", () => Effect.succeed(false))
-      )
-      if (remaining.length === this.known.size) return
-      const link = yield* connect(this.self)
-      const before = this.link
-      this.link = link
-      this.known = new Set()
-      this.coordinator = undefined
-      yield* before.close
-      yield* Effect.ignore(this.topics(remaining, "fetch metadata"))
+  /** Loads the metadata of topics, and fails where one of them can't be had. */
+  load(topics: Iterable<string>, operation: string): Effect.Effect<void, LookupError> {
+    return Effect.suspend(() => {
+      const missing = [...topics].filter((topic) => this.problem(topic) !== undefined || !this.topics.has(topic))
+      return missing.length === 0 ? Effect.void : this.reload(missing, operation)
     })
   }
 
+  private forget(topics: ReadonlyArray<string>): void {
+    for (const topic of topics) if (this.problem(topic) !== undefined) this.topics.delete(topic)
+  }
+
+  /** Asks the cluster anew about all topics that were ever asked for. */
+  get refresh(): Effect.Effect<void, ClientError> {
+    return Effect.suspend(() => {
+      const topics = [...this.topics.keys()]
+      return topics.length === 0
+        ? this.heard(Effect.asVoid(this.cluster.metadata("fetch metadata", [anyTopic])))
+        : this.look(topics, "fetch metadata")
+    })
+  }
+
+  /** What stands in the way of a topic. */
+  problem(topic: string): LookupError | undefined {
+    const found = this.topics.get(topic)
+    return found !== undefined && "_tag" in found ? found : undefined
+  }
+
+  private leaders(topic: string): ReadonlyMap<number, number> {
+    const found = this.topics.get(topic)
+    return found === undefined || "_tag" in found ? new Map() : found
+  }
+
   /** The broker that leads a partition, as far as is known. */
-  leaderOf({ partition, topic }: TopicPartition.TopicPartition): string | undefined {
-    if (!this.known.has(topic)) return undefined
-    const found = this.cluster.findTopicPartitionMetadata(topic).find((one) => one.partitionId === partition)
-    return found === undefined || found.leader < 0 ? undefined : String(found.leader)
+  leaderOf({ partition, topic }: TopicPartition.TopicPartition): number | undefined {
+    const leader = this.leaders(topic).get(partition)
+    return leader === undefined || leader < 0 ? undefined : leader
   }
 
   /** The partitions of a topic whose metadata was loaded. */
   partitionsOf(topic: string): ReadonlyArray<number> {
-    if (!this.known.has(topic)) return []
-    return this.cluster.findTopicPartitionMetadata(topic).map((one) => one.partitionId).sort((a, b) => a - b)
+    return [...this.leaders(topic).keys()].sort((a, b) => a - b)
   }
 
-  partitionsFor(topic: string): Effect.Effect<ReadonlyArray<number>, ClientError | UnknownTopicError> {
-    const operation = "fetch metadata"
-    return this.topics([topic], operation).pipe(
-      Effect.zipRight(this.patiently(this.refresh)),
-      Effect.zipRight(Effect.sync(() => this.partitionsOf(topic))),
-      Effect.filterOrFail(
-        (partitions) => partitions.length > 0,
-        () => new UnknownTopicError({ operation, topic })
-      )
-    )
-  }
-
-  /** Whether there is such a topic, asked of the cluster. */
-  exists(topic: string): Effect.Effect<boolean, ClientError> {
-    return this.ask("fetch metadata", async () => {
-      const nodeIds = this.cluster.getNodeIds()
-      const nodeId = nodeIds[Math.floor(Math.random() * nodeIds.length)]
-      const broker = await this.cluster.findBroker({ nodeId: String(nodeId) })
-      return await broker.metadata([topic])
-    }, { topic }).pipe(
-      Effect.as(true),
-      Effect.catchTag("UnknownTopicError", () => Effect.succeed(false))
-    )
+  partitionsFor(topic: string): Effect.Effect<ReadonlyArray<number>, LookupError> {
+    return Effect.map(this.reload([topic], "fetch metadata"), () => this.partitionsOf(topic))
   }
 
   /** All topics there are that match, but for those that Kafka keeps for itself. */
   matching(pattern: RegExp): Effect.Effect<ReadonlySet<string>, ClientError> {
-    return this.ask("list topics", () => this.cluster.metadata()).pipe(
-      (effect) => this.patiently(effect),
-      Effect.mapError(withoutTopic),
+    return this.cluster.metadata("list topics", []).pipe(
+      this.heard,
+      this.patiently,
       Effect.map(({ topicMetadata }) =>
         new Set(
-          topicMetadata.filter((found) => !isInternal(found) && new RegExp(pattern).test(found.topic))
+          topicMetadata.filter(({ isInternal, topic }) => !isInternal && new RegExp(pattern).test(topic))
             .map(({ topic }) => topic)
         )
       )
@@ -265,21 +232,20 @@ export class ClusterRequests {
   // -------------------------------------------------------------------------------------------------------------------
 
   /** One fetch from one broker. The error is kafkajs's own. */
-  fetch(nodeId: string, plan: Plan): Promise<RawResponse> {
+  async fetch(leader: number, plan: Plan): Promise<FetchResponse> {
     const { fetchMaxBytes, fetchMinBytes, isolationLevel } = this.self.options
-    return this.cluster.findBroker({ nodeId }).then((broker): Promise<RawResponse> =>
-      broker.fetch({
-        maxWaitTime: plan.maxWait,
-        minBytes: fetchMinBytes,
-        maxBytes: fetchMaxBytes,
-        isolationLevel: isolationLevel === "read_committed" ? 1 : 0,
-        topics: groupByTopic(plan.wanted, ({ maxBytes, partition, position }) => ({
-          partition,
-          fetchOffset: String(position),
-          maxBytes
-        }))
-      })
-    )
+    const broker = await this.cluster.broker(leader)
+    return await broker.fetch({
+      maxWaitTime: plan.maxWait,
+      minBytes: fetchMinBytes,
+      maxBytes: fetchMaxBytes,
+      isolationLevel: isolationLevels[isolationLevel],
+      topics: groupByTopic(plan.wanted, ({ maxBytes, partition, position }) => ({
+        partition,
+        fetchOffset: String(position),
+        maxBytes
+      }))
+    })
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -289,51 +255,60 @@ export class ClusterRequests {
   offsets(
     partitions: Partitions,
     spec: OffsetSpec
-  ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, ClientError | UnknownTopicError> {
+  ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, LookupError> {
     const operation = "list offsets"
-    const list = (
-      wanted: Partitions,
-      at: { readonly fromBeginning: boolean } | { readonly fromTimestamp: number }
-    ): Effect.Effect<Map<TopicPartition.Key, bigint>, ClientError | UnknownTopicError> =>
-      Effect.map(
-        this.ask(operation, () =>
-          this.cluster.fetchTopicsOffset(
-            groupByTopic(wanted, ({ partition }) => ({ partition })).map((one) => ({ ...one, ...at }))
-          ), { topic: wanted[0]?.topic }),
-        (topics) =>
-          new Map(topics.flatMap(({ partitions, topic }) =>
-            partitions.map(({ offset, partition }) => [`${topic}:${partition}` as const, BigInt(offset)] as const)
-          ))
-      )
+    if (partitions.length === 0) return Effect.succeed(new Map())
     const found = typeof spec === "string"
-      ? list(partitions, { fromBeginning: spec === "earliest" })
-      : Effect.flatMap(list(partitions, { fromTimestamp: Number(spec.timestamp) }), (offsets) => {
+      ? this.offsetsAt(partitions, timestamps[spec], operation)
+      : Effect.flatMap(this.offsetsAt(partitions, Number(spec.timestamp), operation), (offsets) => {
         // none that late: the end
         const beyond = partitions.filter((tp) => (offsets.get(TopicPartition.key(tp)) ?? 0n) < 0n)
-        return beyond.length === 0
-          ? Effect.succeed(offsets)
-          : Effect.map(list(beyond, { fromBeginning: false }), (ends) => new Map([...offsets, ...ends]))
+        return beyond.length === 0 ? Effect.succeed(offsets) : Effect.map(
+          this.offsetsAt(beyond, timestamps.latest, operation),
+          (ends) => new Map([...offsets, ...ends])
+        )
       })
-    if (partitions.length === 0) return Effect.succeed(new Map())
-    // a partition may be newer than what we know
-    const unheardOf = Effect.suspend(() =>
-      partitions.every(({ partition, topic }) => this.partitionsOf(topic).includes(partition))
-        ? Effect.void
-        : this.refresh
-    )
-    return this.topics(new Set(partitions.map(({ topic }) => topic)), operation).pipe(
-      Effect.zipRight(this.patiently(
-        Effect.zipRight(unheardOf, Effect.tapError(found, () => Effect.ignore(this.refresh)))
-      )),
-      Effect.tap((offsets) => {
-        const missing = partitions.find((tp) => !offsets.has(TopicPartition.key(tp)))
-        return missing === undefined ? Effect.void : new UnknownTopicError({ operation, ...missing })
-      }),
+    return this.load(new Set(partitions.map(({ topic }) => topic)), operation).pipe(
+      Effect.zipRight(this.patiently(Effect.tapError(found, () => Effect.ignore(this.refresh)))),
+      // a partition may be newer than what we know
       Effect.retry({
         while: (error) => error._tag === "UnknownTopicError" && error.partition !== undefined,
         schedule: newTopic
       })
     )
+  }
+
+  private offsetsAt(
+    partitions: Partitions,
+    timestamp: number,
+    operation: string
+  ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, LookupError> {
+    return Effect.suspend(() => {
+      const placed = new Map<number, Array<TopicPartition.TopicPartition>>()
+      for (const tp of partitions) {
+        if (!this.leaders(tp.topic).has(tp.partition)) return new UnknownTopicError({ operation, ...tp })
+        const leader = this.leaderOf(tp)
+        if (leader === undefined) return leaderless(operation, tp)
+        const of = placed.get(leader)
+        if (of === undefined) placed.set(leader, [tp])
+        else of.push(tp)
+      }
+      const { isolationLevel } = this.self.options
+      return Effect.forEach(placed, ([leader, of]) =>
+        this.ask(operation, async () => {
+          const broker = await this.cluster.broker(leader)
+          const { responses } = await broker.listOffsets({
+            isolationLevel: isolationLevels[isolationLevel],
+            topics: groupByTopic(of, ({ partition }) => ({ partition, timestamp }))
+          })
+          return responses.flatMap(({ partitions, topic }) =>
+            partitions.map(({ error, offset, partition }) => {
+              if (error !== undefined) throw error
+              return [TopicPartition.key({ topic, partition }), BigInt(offset)] as const
+            })
+          )
+        }, { topic: of[0]!.topic }), { concurrency: "unbounded" })
+    }).pipe(Effect.map((all) => new Map(all.flat())))
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -343,13 +318,9 @@ export class ClusterRequests {
   private async viaCoordinator<A>(run: (coordinator: Broker) => Promise<A>): Promise<A> {
     const { groupId } = this.self.options
     try {
-      if (this.coordinator?.isConnected() !== true) {
-        this.coordinator = await this.cluster.findGroupCoordinator({ groupId })
-      }
-      return await run(this.coordinator)
+      return await run(await this.cluster.coordinator("group", groupId))
     } catch (error) {
-      // it may be another one by now
-      this.coordinator = undefined
+      this.cluster.forgetCoordinator("group", groupId)
       throw error
     }
   }
@@ -357,30 +328,29 @@ export class ClusterRequests {
   committed(
     partitions: Partitions
   ): Effect.Effect<ReadonlyMap<TopicPartition.Key, OffsetAndMetadata>, ClientError> {
-    const operation = "fetch committed offsets"
     const { groupId } = this.self.options
+    // of no topic at all would be of all there are
     if (partitions.length === 0) return Effect.succeed(new Map())
-    return Effect.zipRight(
-      this.topics(new Set(partitions.map(({ topic }) => topic)), operation),
-      this.patiently(this.ask(operation, () =>
+    return this.ask(
+      "fetch committed offsets",
+      () =>
         this.viaCoordinator((coordinator) =>
-          coordinator.offsetFetch({
-            groupId,
-            topics: groupByTopic(partitions, ({ partition }) => ({ partition, offset: "-1" }))
-          })
-        )))
+          coordinator.offsetFetch({ groupId, topics: groupByTopic(partitions, ({ partition }) => ({ partition })) })
+        )
     ).pipe(
+      this.patiently,
       Effect.mapError(withoutTopic),
       Effect.map(({ responses }) => {
         const out = new Map<TopicPartition.Key, OffsetAndMetadata>()
         for (const { partitions, topic } of responses) {
-          for (const found of partitions) {
-            const offset = BigInt(found.offset)
-            if (offset < 0n) continue
-            const metadata = "metadata" in found && typeof found.metadata === "string" && found.metadata !== ""
-              ? found.metadata
-              : undefined
-            out.set(`${topic}:${found.partition}`, { topic, partition: found.partition, offset, metadata })
+          for (const { metadata, offset, partition } of partitions) {
+            if (BigInt(offset) < 0n) continue
+            out.set(TopicPartition.key({ topic, partition }), {
+              topic,
+              partition,
+              offset: BigInt(offset),
+              metadata: metadata === "" || metadata === null ? undefined : metadata
+            })
           }
         }
         return out
@@ -461,7 +431,13 @@ const refusals: Readonly<Record<string, { readonly reason: "stale" | "fenced" | 
   UNKNOWN_TOPIC_OR_PARTITION: { reason: "refused" }
 }
 
-const isInternal = (topic: object): boolean => "isInternal" in topic && topic.isInternal === true
+const leaderless = (operation: string, tp: TopicPartition.TopicPartition): KafkaRequestError =>
+  new KafkaRequestError({
+    operation,
+    code: "LEADER_NOT_AVAILABLE",
+    retriable: true,
+    reason: `${TopicPartition.format(tp)} has no leader`
+  })
 
 const groupByTopic = <A extends { readonly topic: string }, B>(
   all: Iterable<A>,

@@ -14,8 +14,8 @@ export type State =
   /** Holds nothing: not joined yet, or everything was lost. */
   | { readonly _tag: "Out" }
   /**
-   * Was told its partitions, but not the generation they belong to, which the first heartbeat brings. Before that
-   * nothing is handed out: it could not be committed.
+   * Was told its partitions, and did not hear the generation they belong to, which the first heartbeat brings. Before
+   * that nothing is handed out: it could not be committed.
    */
   | { readonly _tag: "Named"; readonly partitions: Partitions }
   /** Holds partitions. */
@@ -74,7 +74,8 @@ export type Input =
   | { readonly _tag: "Inspected"; readonly found: "rebalancing" | "stable" | "gone" | "unknown" }
   /** The partitions are settled. */
   | { readonly _tag: "Settled" }
-  | { readonly _tag: "Joined"; readonly partitions: Partitions }
+  /** `generation` is `undefined` where it was not heard. */
+  | { readonly _tag: "Joined"; readonly partitions: Partitions; readonly generation: number | undefined }
   | { readonly _tag: "Heartbeat"; readonly generation: number }
   /** We want to rejoin: there are new partitions, or another subscription. */
   | { readonly _tag: "Release" }
@@ -146,10 +147,11 @@ export const next = (state: State, input: Input): Step => {
     case "Settled":
       return settled(state)
     case "Joined": {
-      const named: State = { _tag: "Named", partitions: input.partitions }
+      const { generation, partitions } = input
+      const joined = generation === undefined ? step({ _tag: "Named", partitions }) : open(partitions, generation)
       return state._tag === "Open" || state._tag === "Closing"
-        ? step(named, [{ _tag: "Lose", partitions: state.partitions }])
-        : step(named)
+        ? { ...joined, actions: [{ _tag: "Lose", partitions: state.partitions }, ...joined.actions] }
+        : joined
     }
     case "Release":
       switch (state._tag) {

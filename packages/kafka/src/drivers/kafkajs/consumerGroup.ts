@@ -17,6 +17,7 @@ import * as Assignor from "./consumerAssignor.ts"
 import { isTransient, within } from "./consumerCluster.ts"
 import * as Gate from "./consumerGate.ts"
 import { clientError, withoutFencing } from "./errors.ts"
+import * as Internals from "./internals.ts"
 
 export interface Membership {
   readonly environment: Connection.Environment
@@ -46,10 +47,7 @@ export type FatalError = ClientError | ConsumerError | UnknownTopicError
 /** kafkajs looks around so often while nothing is to be fetched: it bounds how long leaving takes. In milliseconds. */
 const tick = 100
 
-/**
- * The longest time between two heartbeats, in milliseconds. By the first one the generation is learnt, and by any the
- * rebalance that others wait for.
- */
+/** The longest time between two heartbeats, in milliseconds: by them a rebalance is learnt that others wait for. */
 const heartbeatAtMost = 250
 
 /** How often kafkajs asks anew, with growing pauses from 50 ms on, before it is sent back to its heartbeats. */
@@ -259,8 +257,7 @@ export class Group {
     return Effect.gen(function*() {
       if (topics.size === 0) {
         // there is nothing to be had, and that is the assignment
-        self.feed({ _tag: "Joined", partitions: [] })
-        self.feed({ _tag: "Heartbeat", generation: notJoined })
+        self.feed({ _tag: "Joined", partitions: [], generation: notJoined })
         return yield* Effect.never
       }
       const ended = yield* Deferred.make<End>()
@@ -295,8 +292,12 @@ export class Group {
       const partitions = Object.entries(payload.memberAssignment).flatMap(([topic, partitions]) =>
         partitions.map((partition) => TopicPartition.make(topic, partition))
       )
-      callbacks.notice({ _tag: "Joined", memberId: payload.memberId, generation: undefined })
-      this.feed({ _tag: "Joined", partitions })
+      callbacks.notice({
+        _tag: "Joined",
+        memberId: payload.memberId,
+        generation: member.generationOf(payload.memberId)
+      })
+      this.feed({ _tag: "Joined", partitions, generation: member.generationOf(payload.memberId) })
     })
     consumer.on(HEARTBEAT, ({ payload: { groupGenerationId } }) => {
       if (member.closing) return
@@ -371,6 +372,13 @@ class Closing extends Error {
   readonly retriable = false
 }
 
+/** The kind of the request to join. */
+const joinGroup = 11
+
+const isJoinAnswer = (u: unknown): u is { readonly memberId: string; readonly generationId: number } =>
+  typeof u === "object" && u !== null && "memberId" in u && typeof u.memberId === "string" && "generationId" in u &&
+  typeof u.generationId === "number"
+
 const held = "records in hand are being settled"
 
 /** What stands between kafkajs and the group. */
@@ -391,7 +399,8 @@ class Member {
   private readonly self: Membership
   private readonly connection: Connection.Connection
   private readonly topics: ReadonlyArray<string>
-  private cluster!: Cluster
+  private cluster!: Internals.OpenCluster
+  private answer: { readonly memberId: string; readonly generationId: number } | undefined = undefined
   private running: Promise<void> | undefined = undefined
   /** Whether the present rebalance was told of. */
   told = false
@@ -431,7 +440,10 @@ class Member {
 
   private assigner(door: Door): PartitionAssigner {
     return ({ cluster }): Assigner => {
-      this.cluster = cluster
+      // kafkajs joins although one of its topics has no leader, and tells the generation
+      this.cluster = Internals.opened(cluster, (apiKey, answer) => {
+        if (apiKey === joinGroup && isJoinAnswer(answer)) this.answer = answer
+      })
       return this.assignerOf(cluster, door)
     }
   }
@@ -490,6 +502,11 @@ class Member {
     // in time for the first fetch, and for good: what is paused stays so
     this.consumer.pause(this.topics.map((topic) => ({ topic })))
     await running
+  }
+
+  /** The generation that a member has joined, if it was heard. */
+  generationOf(memberId: string): number | undefined {
+    return this.answer?.memberId === memberId ? this.answer.generationId : undefined
   }
 
   /** Something happened, and no request to join is under way. */

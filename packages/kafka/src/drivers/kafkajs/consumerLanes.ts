@@ -12,7 +12,7 @@ interface Lane {
   /** Counts seeks: what was fetched before one is dropped. */
   version: number
   /** The broker that leads the partition. */
-  leader: string | undefined
+  leader: number | undefined
   /** Bytes that may still be fetched. */
   granted: number
   /** When that came down to nothing. */
@@ -111,13 +111,19 @@ export class Lanes {
   }
 
   /** Tells who leads what. Answers all leaders there are. */
-  lead(leaderOf: (topicPartition: TopicPartition.TopicPartition) => string | undefined): ReadonlySet<string> {
-    const leaders = new Set<string>()
+  lead(leaderOf: (topicPartition: TopicPartition.TopicPartition) => number | undefined): ReadonlySet<number> {
+    const leaders = new Set<number>()
     for (const lane of this.lanes.values()) {
       lane.leader = leaderOf(lane.topicPartition)
       if (lane.leader !== undefined) leaders.add(lane.leader)
     }
     return leaders
+  }
+
+  /** The broker asked does not lead this partition any more. */
+  orphan(topicPartition: TopicPartition.TopicPartition): void {
+    const lane = this.lanes.get(TopicPartition.key(topicPartition))
+    if (lane !== undefined) lane.leader = undefined
   }
 
   /** Partitions whose leader is not known. */
@@ -183,10 +189,8 @@ export class Lanes {
    *
    * While a partition of this broker is not wanted for the moment, the others are not waited for long: a broker
    * answers the fetches of a connection one after the other, and it is likely to be wanted again soon.
-   *
-   * @param only ask for this topic alone
    */
-  plan(leader: string, now: number, only?: string): Plan | undefined {
+  plan(leader: number, now: number): Plan | undefined {
     const wanted: Array<Wanted> = []
     let maxWait = this.limits.maxWait
     for (const lane of this.lanes.values()) {
@@ -195,7 +199,6 @@ export class Lanes {
         maxWait = Math.min(maxWait, Math.max(shortestWait, now - lane.exhaustedAt))
         continue
       }
-      if (only !== undefined && lane.topicPartition.topic !== only) continue
       wanted.push({
         ...lane.topicPartition,
         position: lane.position,

@@ -7,46 +7,7 @@
 import type { FetchedChunk, RecordView } from "../../KafkaClient.ts"
 import type { Header, RecordHeaders } from "../../RecordHeaders.ts"
 import type * as TopicPartition from "../../TopicPartition.ts"
-
-/**
- * A record as kafkajs decodes it.
- */
-export interface RawRecord {
-  readonly offset: string
-  readonly timestamp?: string | undefined
-  readonly key: Buffer | null
-  readonly value: Buffer | null
-  readonly headers?: Readonly<Record<string, Buffer | null | ReadonlyArray<Buffer | null>>> | undefined
-  readonly isControlRecord?: boolean | undefined
-  /** Absent for message formats before Kafka 0.11. */
-  readonly batchContext?: {
-    readonly firstOffset: string
-    readonly lastOffsetDelta: number
-    readonly producerId: string
-    readonly inTransaction: boolean
-  } | undefined
-}
-
-/**
- * One partition of a fetch response as kafkajs decodes it.
- */
-export interface RawPartition {
-  readonly partition: number
-  readonly highWatermark: string
-  readonly lastStableOffset?: string | undefined
-  readonly abortedTransactions?:
-    | ReadonlyArray<{ readonly producerId: string; readonly firstOffset: string }>
-    | null
-    | undefined
-  readonly messages: ReadonlyArray<RawRecord>
-}
-
-/**
- * A whole fetch response.
- */
-export interface RawResponse {
-  readonly responses: ReadonlyArray<{ readonly topicName: string; readonly partitions: ReadonlyArray<RawPartition> }>
-}
+import type { FetchedPartition, RawRecord } from "./internals.ts"
 
 /**
  * Reads kafkajs's records, each part only when it is asked for.
@@ -79,7 +40,7 @@ const singleHeader = (value: Buffer | null | ReadonlyArray<Buffer | null> | unde
 export const chunk = (
   topicPartition: TopicPartition.TopicPartition,
   position: bigint,
-  data: RawPartition,
+  data: FetchedPartition,
   committedOnly: boolean
 ): FetchedChunk<RawRecord> | undefined => {
   const { messages } = data
@@ -101,7 +62,7 @@ export const chunk = (
 /**
  * The end of the log as this reader may see it.
  */
-export const logEnd = (data: RawPartition, committedOnly: boolean): bigint =>
+export const logEnd = (data: FetchedPartition, committedOnly: boolean): bigint =>
   BigInt(committedOnly && data.lastStableOffset !== undefined ? data.lastStableOffset : data.highWatermark)
 
 /** Where the record batch of a record ends, which after compaction is not always with its last record. */

@@ -47,6 +47,41 @@ export interface ProducedPartition extends Part {
   readonly logAppendTime: string
 }
 
+/** A record as kafkajs decodes it. */
+export interface RawRecord {
+  readonly offset: string
+  readonly timestamp?: string | undefined
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers?: Readonly<Record<string, Buffer | null | ReadonlyArray<Buffer | null>>> | undefined
+  readonly isControlRecord?: boolean | undefined
+  /** Absent for message formats before Kafka 0.11. */
+  readonly batchContext?: {
+    readonly firstOffset: string
+    readonly lastOffsetDelta: number
+    readonly producerId: string
+    readonly inTransaction: boolean
+  } | undefined
+}
+
+export interface FetchedPartition extends Part {
+  readonly partition: number
+  readonly highWatermark: string
+  readonly lastStableOffset?: string | undefined
+  readonly abortedTransactions?:
+    | ReadonlyArray<{ readonly producerId: string; readonly firstOffset: string }>
+    | null
+    | undefined
+  readonly messages: ReadonlyArray<RawRecord>
+}
+
+export interface FetchResponse {
+  readonly responses: ReadonlyArray<{
+    readonly topicName: string
+    readonly partitions: ReadonlyArray<FetchedPartition>
+  }>
+}
+
 export interface TopicMetadata extends Part {
   readonly topic: string
   readonly isInternal: boolean
@@ -119,6 +154,15 @@ export interface Broker {
   ) => Promise<unknown>
   readonly endTxn: (request: InTransaction & { readonly transactionResult: boolean }) => Promise<unknown>
 
+  readonly fetch: (request: {
+    readonly isolationLevel: number
+    readonly maxWaitTime: number
+    readonly minBytes: number
+    readonly maxBytes: number
+    readonly topics: ReadonlyArray<
+      OfTopic<{ readonly partition: number; readonly fetchOffset: string; readonly maxBytes: number }>
+    >
+  }) => Promise<FetchResponse>
   readonly listOffsets: (request: {
     readonly isolationLevel: number
     readonly topics: ReadonlyArray<OfTopic<{ readonly partition: number; readonly timestamp: number }>>
@@ -244,6 +288,7 @@ type Data = Readonly<Record<string, unknown>>
 /** Where an answer has its parts: in a list, or in lists in a list. */
 const partsOf: Readonly<Record<number, readonly [outer: string, inner?: string]>> = {
   0: ["topics", "partitions"], // Produce
+  1: ["responses", "partitions"], // Fetch
   2: ["responses", "partitions"], // ListOffsets
   3: ["topicMetadata"], // Metadata
   19: ["topicErrors"], // CreateTopics
@@ -311,6 +356,43 @@ const withPartsApart = (call: Call): Call => {
 // a cluster
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** What a broker answered, by the kind of request. */
+type OnAnswer = (apiKey: number, answer: unknown) => void
+
+/**
+ * Changes a cluster that is not connected yet as is told above.
+ */
+export const opened = (cluster: Cluster, onAnswer: OnAnswer = () => {}): OpenCluster => {
+  const open = cluster as OpenCluster
+  const pool = open.brokerPool
+  const waiting = new Map<Broker, number>()
+  const { createBroker, findConnectedBroker } = pool
+  pool.createBroker = (options) => {
+    const broker = createBroker(options)
+    const { connectionPool } = broker
+    const send = connectionPool.send.bind(connectionPool)
+    const count = (by: 1 | -1): void => void waiting.set(broker, (waiting.get(broker) ?? 0) + by)
+    connectionPool.send = async (call) => {
+      count(1)
+      try {
+        const answer = await send(withPartsApart(call))
+        onAnswer(call.request.apiKey, answer)
+        return answer
+      } finally {
+        count(-1)
+      }
+    }
+    return broker
+  }
+  // a broker answers in order, and one that is slow or frozen would hold up what any other can tell
+  pool.findConnectedBroker = () => {
+    const idle = Object.values(pool.brokers).filter((one) => one.isConnected() && (waiting.get(one) ?? 0) === 0)
+    const one = idle[Math.floor(Math.random() * idle.length)]
+    return one === undefined ? findConnectedBroker.call(pool) : Promise.resolve(one)
+  }
+  return open
+}
+
 export const open = (kafka: Kafka): OpenCluster => {
   let captured: Cluster | undefined
   kafka.consumer({
@@ -321,27 +403,6 @@ export const open = (kafka: Kafka): OpenCluster => {
       return PartitionAssigners.roundRobin(config)
     }]
   })
-  const cluster = captured as OpenCluster | undefined
-  if (cluster === undefined) throw new Error("kafkajs has not given its cluster to the partition assigner")
-  const pool = cluster.brokerPool
-  const waiting = new Map<Broker, number>()
-  const { createBroker, findConnectedBroker } = pool
-  pool.createBroker = (options) => {
-    const broker = createBroker(options)
-    const { connectionPool } = broker
-    const send = connectionPool.send.bind(connectionPool)
-    const count = (by: 1 | -1): void => void waiting.set(broker, (waiting.get(broker) ?? 0) + by)
-    connectionPool.send = (call) => {
-      count(1)
-      return send(withPartsApart(call)).finally(() => count(-1))
-    }
-    return broker
-  }
-  // a broker answers in order, and one that is slow or frozen would hold up what any other can tell
-  pool.findConnectedBroker = () => {
-    const idle = Object.values(pool.brokers).filter((one) => one.isConnected() && (waiting.get(one) ?? 0) === 0)
-    const one = idle[Math.floor(Math.random() * idle.length)]
-    return one === undefined ? findConnectedBroker.call(pool) : Promise.resolve(one)
-  }
-  return cluster
+  if (captured === undefined) throw new Error("kafkajs has not given its cluster to the partition assigner")
+  return opened(captured)
 }
