@@ -164,6 +164,27 @@ RealKafka.suiteOfOwn("a consumer session through kafkajs, and three brokers", ()
   const Own = own("ThreeBrokers", 3)
   layer(Own.layer, { excludeTestServices: true, timeout: "90 seconds" })((it) => {
     it.scoped(
+      "a partition without a leader keeps nobody from the others, and is read when it has one",
+      () =>
+        Effect.gen(function*() {
+          const kafka = yield* Own
+          const brokers = kafka.bootstrapServers
+          const topic = yield* makeTopic(brokers, { leaders: [1, 2] })
+          yield* write(brokers, topic, ["of 1"], 0)
+          yield* write(brokers, topic, ["of 2"], 1)
+          yield* kafka.broker(2).stop
+          const reader = yield* join(brokers, groupName(), [topic], { from: () => 0n })
+          yield* reader.holding("0 1")
+          expect(values(yield* reader.read(1))).toEqual(["of 1"])
+          const reading = yield* Effect.fork(reader.read(1))
+          yield* kafka.broker(2).start
+          expect(values(yield* Fiber.join(reading))).toEqual(["of 2"])
+          expect(reader.history).toEqual(["Assigned 0 1"])
+        }),
+      60_000
+    )
+
+    it.scoped(
       "leaders and coordinators that move take nothing away, and nothing is delivered twice",
       () =>
         Effect.gen(function*() {

@@ -106,8 +106,8 @@ export const open = (
         callbacks: {
           onAssigned: (partitions) =>
             Effect.gen(function*() {
-              const committed = yield* session.committed(partitions)
-              const earliest = yield* session.offsets(partitions, "earliest")
+              const committed = script.from === undefined ? yield* session.committed(partitions) : new Map()
+              const earliest = script.from === undefined ? yield* session.offsets(partitions, "earliest") : new Map()
               for (const tp of partitions) held.set(TopicPartition.key(tp), tp)
               tell({ _tag: "Assigned", partitions: sorted(partitions) })
               session.wake()
