@@ -409,7 +409,7 @@ const run = (commands: ReadonlyArray<Command>, linger: number, seed: number) => 
         for (const batch of batches) {
           assert.isTrue(batch.bytes <= settings.batchSize || batch.records.length === 1)
           assert.isFalse(flying.some((other) => other.partition === batch.partition))
-          for (const one of batch.records as ReadonlyArray<Told>) {
+          for (const one of batch.records as ReadonlyArray<Entry> as ReadonlyArray<Told>) {
             assert.isFalse(one.gone || isOver(one))
           }
           flying.push(batch)

@@ -122,7 +122,7 @@ export const make = (
       const name = registry.resolve(slug)
       const error = obstacle(name, 0, within)
       if (error !== undefined) return refuse(name, 1, error)
-      if (Effect.isEffect(found)) return Effect.catchAll(found, (error) => refuse(name, 1, error))
+      if (found === undefined) return Effect.catchAll(known.look(slug), (error) => refuse(name, 1, error))
       return isNew(found, highest) ? Effect.orElseSucceed(known.look(slug), () => found) : Effect.succeed(found)
     }
 
@@ -133,7 +133,7 @@ export const make = (
         const within = transactionOf(fiber)
         const waits = RuntimeFlags.interruptible(runtimeFlags) ? fiber : undefined
         const found = known.get(topic.slug)
-        return Effect.isEffect(found) || isNew(found, record.partition)
+        return found === undefined || isNew(found, record.partition)
           ? Effect.flatMap(
             lookUp(topic.slug, record.partition, within),
             (found) => sendTyped(found, topic, record, within, waits)

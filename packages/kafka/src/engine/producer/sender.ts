@@ -56,7 +56,9 @@ export const make = (options: {
       bufferMemory: settings.bufferMemory,
       linger: settings.linger,
       resendUnknown: settings.onUnknownOutcome === "resend",
-      backoff: (attempt) => Math.min(backoffMost, backoffFirst * 2 ** (attempt - 1)) * (0.8 + 0.4 * random.number()),
+      // whole milliseconds: a timer that is a fraction early would find nothing to do, again and again
+      backoff: (attempt) =>
+        Math.round(Math.min(backoffMost, backoffFirst * 2 ** (attempt - 1)) * (0.8 + 0.4 * random.number())),
       random: (limit) => random.integer(limit),
       onFailed: (topic, partition, records, error) => {
         options.onFailed(error)
@@ -120,6 +122,12 @@ export const make = (options: {
           emit({ _tag: "ProduceRetried", clientId, topic, partition, records, attempt: batch.attempts })
         }
       }
+      tellBuffered()
+    }
+
+    const tellBuffered = (): void => {
+      if (!emit.enabled) return
+      emit({ _tag: "ProducerBuffered", clientId, records: accumulator.pending, bytes: accumulator.bufferedBytes })
     }
 
     const lane = Effect.suspend(() => {
@@ -128,14 +136,7 @@ export const make = (options: {
       const batches = accumulator.drain(at)
       if (batches.length === 0) return Effect.zipRight(arm, park)
       if (accumulator.nextReady <= at) wake()
-      if (emit.enabled) {
-        emit({
-          _tag: "ProducerBuffered",
-          clientId,
-          records: accumulator.pending,
-          bytes: accumulator.bufferedBytes
-        })
-      }
+      tellBuffered()
       return arm.pipe(
         Effect.zipRight(session.send(batches)),
         Effect.map((results) => settle(batches, results, at))

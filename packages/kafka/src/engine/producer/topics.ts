@@ -3,10 +3,9 @@
  * looked up once before its first record, whoever asks at the same time; afterwards in the background, so that a
  * cluster that is out of reach for a while holds nothing up.
  */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberId from "effect/FiberId"
+import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { ProducerSession } from "../../KafkaClient.ts"
 import { type ClientError, ProducerError, type UnknownTopicError } from "../../KafkaError.ts"
@@ -27,11 +26,13 @@ export interface KnownTopic {
   readonly staleAt: number
 }
 
+type Answer = Exit.Exit<KnownTopic, LookupError>
+
 export type LookupError = ClientError | UnknownTopicError | ProducerError
 
 export interface Topics {
-  /** At once where the topic is known, else once the cluster has answered. */
-  readonly get: (slug: string) => KnownTopic | Effect.Effect<KnownTopic, LookupError>
+  /** What is known of a topic. Where that is old, it is renewed in the background. */
+  readonly get: (slug: string) => KnownTopic | undefined
   /** Asks the cluster anew. */
   readonly look: (slug: string) => Effect.Effect<KnownTopic, LookupError>
   /** What was known of the topic with this physical name is not true any more. */
@@ -45,9 +46,9 @@ export const make = (options: {
   readonly now: () => number
 }): Effect.Effect<Topics, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const scope = yield* Effect.scope
+    const fork = yield* FiberSet.makeRuntime<never>()
     const known = new Map<string, KnownTopic>()
-    const lookups = new Map<string, Deferred.Deferred<KnownTopic, LookupError>>()
+    const lookups = new Map<string, Array<(answer: Answer) => void>>()
 
     const ask = (slug: string): Effect.Effect<KnownTopic, LookupError> => {
       const name = options.resolve(slug)
@@ -64,32 +65,26 @@ export const make = (options: {
       })
     }
 
-    /** One question at a time for each topic. It is nobody's fiber, so that who waits may be interrupted. */
-    const start = (slug: string): Effect.Effect<Deferred.Deferred<KnownTopic, LookupError>> =>
-      Effect.suspend(() => {
-        const running = lookups.get(slug)
-        if (running !== undefined) return Effect.succeed(running)
-        const answer = Deferred.unsafeMake<KnownTopic, LookupError>(FiberId.none)
-        lookups.set(slug, answer)
-        return ask(slug).pipe(
-          Effect.onExit((exit) => {
-            lookups.delete(slug)
-            return Deferred.done(answer, Exit.isInterrupted(exit) ? Exit.fail(closed(options.resolve(slug))) : exit)
-          }),
-          Effect.forkIn(scope),
-          Effect.as(answer)
-        )
+    /** One question at a time for each topic, in a fiber that is nobody's, so that who waits may be interrupted. */
+    const renew = (slug: string, resume: (answer: Answer) => void): void => {
+      const running = lookups.get(slug)
+      if (running !== undefined) return void running.push(resume)
+      const waiting = [resume]
+      lookups.set(slug, waiting)
+      fork(ask(slug)).addObserver((exit) => {
+        lookups.delete(slug)
+        const answer = Exit.isInterrupted(exit) ? Exit.fail(closed(options.resolve(slug))) : exit
+        for (const resume of waiting) resume(answer)
       })
-
-    const look = (slug: string) => Effect.flatMap(start(slug), Deferred.await)
+    }
 
     return {
       get: (slug) => {
         const topic = known.get(slug)
-        if (topic === undefined) return look(slug)
-        return options.now() < topic.staleAt ? topic : Effect.as(start(slug), topic)
+        if (topic !== undefined && options.now() >= topic.staleAt) renew(slug, () => {})
+        return topic
       },
-      look,
+      look: (slug) => Effect.async((resume) => renew(slug, resume)),
       forget: (name) => {
         for (const [slug, topic] of known) {
           if (topic.name === name) known.delete(slug)
