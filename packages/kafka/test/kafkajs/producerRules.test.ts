@@ -75,7 +75,7 @@ describe("what a failed attempt to produce means", () => {
       expect(Verdict.judge(error, "sent", transactional)).toHaveProperty("_tag")
       const before = Verdict.judge(error, "unsent", transactional)
       expect(before._tag).not.toBe("lost")
-      if (before._tag === "again") expect(before.perhapsStored).toBe(false)
+      expect(before._tag === "again" && before.perhapsStored).toBe(false)
     }))
   })
 })

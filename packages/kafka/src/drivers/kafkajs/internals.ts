@@ -5,9 +5,9 @@
  * nothing. A consumer is made for that alone, and is never run. What of them is used here is written down as
  * interfaces; kafkajs is pinned to one version, and the tests on a real broker hold it to them.
  *
- * Two things are changed on the way. Where an answer is about several topics or partitions, kafkajs throws the first
- * error in it and drops the rest: here each part is put to kafkajs by itself, and has its own error. And brokers that
- * have yet to answer something else are not asked for metadata.
+ * Three things are changed on the way. Where an answer is about several topics or partitions, kafkajs throws the first
+ * error in it and drops the rest: here each part is put to kafkajs by itself, and has its own error. Brokers that have
+ * yet to answer something else are not asked for metadata. And an idle connection is left in peace.
  */
 import { type Cluster, type Kafka, type Message, PartitionAssigners, type PartitionMetadata } from "kafkajs"
 
@@ -247,9 +247,16 @@ interface Call {
   readonly response: Response
 }
 
+interface RequestQueue {
+  readonly pending: ReadonlyArray<unknown>
+  scheduleCheckPendingRequests: () => void
+}
+
 interface ConnectionPool {
   readonly host: string
   readonly port: number
+  /** Two: one for fetches, one for the rest. */
+  readonly pool: ReadonlyArray<{ readonly requestQueue: RequestQueue }>
   send: (call: Call) => Promise<unknown>
 }
 
@@ -356,6 +363,19 @@ const withPartsApart = (call: Call): Call => {
 // a cluster
 // ---------------------------------------------------------------------------------------------------------------------
 
+/**
+ * kafkajs looks a thousand times a second whether a request is waiting to be sent, once there has been one, for as long
+ * as the connection lasts. Here it looks while one is.
+ */
+const calm = ({ requestQueue }: { readonly requestQueue: RequestQueue }): void => {
+  const schedule = requestQueue.scheduleCheckPendingRequests.bind(requestQueue)
+  requestQueue.scheduleCheckPendingRequests = () => {
+    if (requestQueue.pending.length > 0) schedule()
+  }
+}
+
+const fetch = 1
+
 /** What a broker answered, by the kind of request. */
 type OnAnswer = (apiKey: number, answer: unknown) => void
 
@@ -370,13 +390,17 @@ export const opened = (cluster: Cluster, onAnswer: OnAnswer = () => {}): OpenClu
   pool.createBroker = (options) => {
     const broker = createBroker(options)
     const { connectionPool } = broker
+    for (const connection of connectionPool.pool) calm(connection)
     const send = connectionPool.send.bind(connectionPool)
-    const count = (by: 1 | -1): void => void waiting.set(broker, (waiting.get(broker) ?? 0) + by)
     connectionPool.send = async (call) => {
+      const { apiKey } = call.request
+      // fetches have a connection of their own, and are meant to wait
+      const count = (by: 1 | -1): void =>
+        void (apiKey !== fetch && waiting.set(broker, (waiting.get(broker) ?? 0) + by))
       count(1)
       try {
         const answer = await send(withPartsApart(call))
-        onAnswer(call.request.apiKey, answer)
+        onAnswer(apiKey, answer)
         return answer
       } finally {
         count(-1)
