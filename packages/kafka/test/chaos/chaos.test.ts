@@ -19,6 +19,8 @@ const told = (acts: ReadonlyArray<Act>, options: Partial<Options>) =>
       partitions: 4,
       calm: false,
       acts,
+      pace: [200, 2000],
+      sessionTimeout: 10_000,
       rate: 100,
       patience: 60_000,
       log: (line) => void lines.push(line),
@@ -42,7 +44,7 @@ RealKafka.suiteOfOwn("processes in a group on a real Kafka", () => {
 
     it.effect(
       "a member and a broker that are killed, and no record is skipped",
-      () => told(["burst", "kill", "kill broker", "join", "leave"], {}),
+      () => told(["burst", "kill", "kill broker", "join", "leave"], { sessionTimeout: 6000 }),
       120_000
     )
   })

@@ -37,6 +37,9 @@ export interface Options {
   readonly calm: boolean
   /** These acts, one after the other; a number leaves them to the seed. */
   readonly acts: ReadonlyArray<Act> | number
+  /** How long to wait between two acts, in milliseconds. */
+  readonly pace: readonly [least: number, most: number]
+  readonly sessionTimeout: number
   /** Records a second. */
   readonly rate: number
   /** How long the group may take to finish what is left, in milliseconds. */
@@ -60,7 +63,6 @@ export interface Result extends Verdict {
 }
 
 const GROUP = "chaos"
-const SESSION = 10_000
 const MOST_PARTITIONS = 12
 /** How long a member may take from SIGTERM to its end: its own `stopTimeout` is 10 seconds. */
 const EXIT_WITHIN = 20_000
@@ -169,7 +171,7 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
         commitWithin: dice.between(10, 1000),
         maxPollRecords: dice.between(1, 100),
         slowest: dice.pick([0, 4, 12]),
-        sessionTimeout: SESSION,
+        sessionTimeout: options.sessionTimeout,
         heartbeatInterval: 1000,
         leave: dice.pick(["stop", "interrupt"] as const)
       }
@@ -203,7 +205,7 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
         yield* Effect.promise(async () => again())
         tell(`broker ${broker.nodeId} is back`)
         // members find their way, and the group its coordinator
-        disturbance.to = now() + 2 * SESSION
+        disturbance.to = now() + 2 * options.sessionTimeout
       })
 
     const act = (what: Act): Effect.Effect<boolean, never, Scope.Scope> =>
@@ -237,14 +239,14 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
             if (one === undefined || awake().length < 2) return false
             tell(`${one.orders.name} is killed`)
             members.kill(one)
-            disturbed(2 * SESSION)
+            disturbed(2 * options.sessionTimeout)
             return true
           case "freeze": {
             if (one === undefined || awake().length < 2) return false
-            const millis = SESSION + dice.between(500, 5000)
+            const millis = options.sessionTimeout + dice.between(500, 5000)
             tell(`${one.orders.name} is frozen for ${millis} ms`)
             members.freeze(one)
-            disturbed(millis + SESSION)
+            disturbed(millis + options.sessionTimeout)
             yield* fork(Effect.map(Effect.sleep(millis), () => {
               tell(`${one.orders.name} wakes`)
               members.thaw(one)
@@ -282,7 +284,7 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
     const kinds: ReadonlyArray<Act> = calm ? calmActs : [...calmActs, ...faults]
     const planned = typeof options.acts === "number" ? options.acts : options.acts.length
     for (let step = 0; step < planned; step++) {
-      yield* Effect.sleep(dice.between(500, 6000))
+      yield* Effect.sleep(dice.between(...options.pace))
       yield* supervise
       const what = typeof options.acts === "number" ? dice.pick(kinds) : options.acts[step]!
       if (yield* act(what)) acts.set(what, (acts.get(what) ?? 0) + 1)
@@ -305,11 +307,19 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
     tell(waited._tag === "Some" ? "all of them are committed" : "the group does not get on")
 
     // an idle topic: members go one by one, and others take over
+    const settled = admin.describeGroups([groupId]).pipe(
+      Effect.map(([group]) => group?.state === "Stable" && group.members.length === awake().length),
+      Effect.repeat({ until: (done) => done, schedule: Schedule.spaced(200) }),
+      Effect.timeout(2 * options.sessionTimeout),
+      Effect.ignore
+    )
     while (awake().length < 3) yield* join
-    yield* Effect.sleep(5000)
+    yield* settled
+    // who was told by its heartbeat has still to say so
+    yield* Effect.sleep(1000)
     while (awake().length > 0) {
       yield* leave(dice.pick(awake()))
-      yield* Effect.sleep(awake().length > 0 ? 3500 : 0)
+      if (awake().length > 0) yield* Effect.zipRight(settled, Effect.sleep(500))
     }
     yield* Effect.ignore(look)
     yield* Fiber.interrupt(looking)
@@ -317,7 +327,7 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
     const log = yield* logOf(cluster, name, partitions)
     const evidence: Evidence = {
       calm,
-      sessionTimeout: SESSION,
+      sessionTimeout: options.sessionTimeout,
       log,
       acknowledged,
       polls,

@@ -10,13 +10,15 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { parseArgs } from "node:util"
 import { startKafka } from "../../../../scripts/kafka/index.ts"
-import { chaos } from "./chaos.ts"
+import { type Act, calmActs, chaos, faults } from "./chaos.ts"
 import { report } from "./report.ts"
 
 const { values } = parseArgs({
   options: {
     seed: { type: "string", default: String(Math.floor(Math.random() * 1_000_000)) },
     steps: { type: "string", default: "12" },
+    /** Just these, one after the other: `--acts "kill,join,kill broker"`. */
+    acts: { type: "string" },
     /** Runs seed after seed for so long. */
     minutes: { type: "string" },
     brokers: { type: "string", default: "1" },
@@ -29,6 +31,12 @@ const { values } = parseArgs({
   }
 })
 
+const kinds: ReadonlyArray<Act> = [...calmActs, ...faults]
+const acts = values.acts?.split(",").map((given) => {
+  const act = kinds.find((kind) => kind === given.trim())
+  if (act === undefined) throw new Error(`there is no act "${given}": ${kinds.join(", ")}`)
+  return act
+})
 const until = Date.now() + Number(values.minutes ?? 0) * 60_000
 
 const program = Effect.gen(function*() {
@@ -49,7 +57,9 @@ const program = Effect.gen(function*() {
       members: Number(values.members),
       partitions: Number(values.partitions),
       calm: values.calm,
-      acts: Number(values.steps),
+      acts: acts ?? Number(values.steps),
+      pace: [500, 6000],
+      sessionTimeout: 10_000,
       rate: Number(values.rate),
       patience: 180_000,
       keep: values.keep,
