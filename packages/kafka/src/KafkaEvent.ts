@@ -5,6 +5,8 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type { KafkaError } from "./KafkaError.ts"
 import type { TopicPartition } from "./TopicPartition.ts"
 
@@ -150,8 +152,18 @@ export type KafkaEvent =
   }
   | { readonly _tag: "Connection"; readonly clientId: string; readonly state: "connected" | "disconnected" }
   | { readonly _tag: "Heartbeat"; readonly groupId: string }
+  /** The run loop begins a turn: after at most five seconds there is another, as long as it is alive. */
+  | {
+    readonly _tag: "LoopTurned"
+    readonly groupId: string
+    readonly bufferedRecords: number
+    readonly bufferedBytes: number
+  }
   | { readonly _tag: "Stopped"; readonly groupId: string; readonly millis: number }
   | { readonly _tag: "Died"; readonly groupId: string; readonly error: KafkaError }
+  // watching
+  /** One of several observers threw, on an event of this tag: the others are told. See `combine`. */
+  | { readonly _tag: "ObserverFailed"; readonly event: string }
 
 /**
  * @since 0.1.0
@@ -189,3 +201,62 @@ export interface Observer {
 export class KafkaObserver extends Context.Reference<KafkaObserver>()("@coffeebuddy/kafka/KafkaObserver", {
   defaultValue: (): Observer => ({ enabled: false, onEvent: () => {} })
 }) {}
+
+/**
+ * Several observers as one. Each is told of every event, even where another throws. What one throws is told to the
+ * others as `ObserverFailed`, and thrown on, so that it is logged.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const combine = (...observers: ReadonlyArray<Observer>): Observer => ({
+  get enabled() {
+    return observers.some((one) => one.enabled)
+  },
+  onEvent: (event) => {
+    let failure: { readonly error: unknown } | undefined
+    for (const observer of observers) {
+      if (!observer.enabled) continue
+      try {
+        observer.onEvent(event)
+      } catch (error) {
+        failure ??= { error }
+        for (const other of observers) if (other !== observer && other.enabled) tellOfFailure(other, event._tag)
+      }
+    }
+    if (failure !== undefined) throw failure.error
+  }
+})
+
+const tellOfFailure = (observer: Observer, event: string): void => {
+  try {
+    observer.onEvent({ _tag: "ObserverFailed", event })
+  } catch {
+    // the first failure is the one that is logged: to tell of this one too would never end
+  }
+}
+
+/**
+ * Adds an observer to the one that is there already, so that metrics, health and your own see the same events.
+ *
+ * Stack such layers with `Layer.provideMerge`. Side by side in `Layer.mergeAll` each would know only itself, and the
+ * last would be the only one.
+ *
+ * @example
+ * ```ts
+ * import { KafkaEvent } from "@coffeebuddy/kafka"
+ * import { Effect } from "effect"
+ *
+ * const Watching = KafkaEvent.layerObserver(Effect.succeed({
+ *   enabled: true,
+ *   onEvent: (event) => {
+ *     if (event._tag === "Died") console.error(event.error.message)
+ *   }
+ * }))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerObserver = <E, R>(observer: Effect.Effect<Observer, E, R>): Layer.Layer<KafkaObserver, E, R> =>
+  Layer.effect(KafkaObserver, Effect.zipWith(KafkaObserver, observer, (before, added) => combine(before, added)))

@@ -1,0 +1,235 @@
+import { InMemoryKafka, KafkaEvent } from "@coffeebuddy/kafka"
+import { EffectMetrics, KafkaMetrics, MetricDefinition } from "@coffeebuddy/kafka-metrics"
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as TestClock from "effect/TestClock"
+import { Counter, Registry } from "prom-client"
+import { broker, clients, consuming, produce } from "./support.ts"
+
+const on = (metrics: Layer.Layer<KafkaMetrics.KafkaMetrics, unknown>) =>
+  clients.pipe(Layer.provideMerge(broker), Layer.provideMerge(metrics))
+
+const value = (...args: Parameters<KafkaMetrics.Service["value"]>) =>
+  Effect.flatMap(KafkaMetrics.KafkaMetrics, (metrics) => metrics.value(...args))
+
+const text = Effect.flatMap(
+  KafkaMetrics.KafkaMetrics,
+  (metrics) => Effect.map(metrics.render("prometheus"), (page) => page.body)
+)
+
+describe("what is counted", () => {
+  it.effect("records and bytes that were produced and consumed, by physical topic", () =>
+    Effect.gen(function*() {
+      yield* produce(7)
+      yield* produce(3, 1)
+      yield* consuming(10, Effect.void)
+      const topic = "shop.orders"
+      expect(yield* value("producer_records_total", { client: "till", topic })).toBe(10)
+      expect(yield* value("producer_send_duration_seconds", { topic })).toBe(2)
+      expect(yield* value("producer_buffered_records", { client: "till" })).toBe(0)
+      expect(yield* value("consumer_fetched_records_total", { group: "kitchen", topic })).toBe(10)
+      expect(yield* value("consumer_records_total", { group: "kitchen", topic })).toBe(10)
+      expect(yield* value("consumer_handler_duration_seconds", { group: "kitchen", topic })).toBe(10)
+      expect(yield* value("consumer_rebalances_total", { group: "kitchen" })).toBe(1)
+      expect(yield* value("consumer_commits_total", { group: "kitchen" })).toBeGreaterThan(0)
+      expect(yield* value("consumer_records_total", { topic: "orders" })).toBe(0)
+    }).pipe(Effect.provide(on(KafkaMetrics.layerInMemory))))
+
+  it.effect("lag by partition, and nothing of it is left once the partitions are gone", () =>
+    Effect.gen(function*() {
+      yield* produce(5)
+      yield* consuming(
+        5,
+        Effect.gen(function*() {
+          const labels = { group: "kitchen", topic: "shop.orders", partition: "0" }
+          expect(yield* value("consumer_assigned_partitions")).toBe(2)
+          expect(yield* value("consumer_position", labels)).toBe(5)
+          expect(yield* value("consumer_lag_records", labels)).toBe(0)
+          expect(yield* text).toContain(
+            "kafka_consumer_lag_records{group=\"kitchen\",topic=\"shop.orders\",partition=\"0\"} 0"
+          )
+        })
+      )
+      expect(yield* text).not.toContain("partition=\"")
+      expect(yield* value("consumer_records_total")).toBe(5)
+    }).pipe(Effect.provide(on(KafkaMetrics.layerPrometheus()))))
+
+  it.effect("lag in records and in time grows while nobody reads, and is computed when it is asked for", () =>
+    Effect.gen(function*() {
+      const { onEvent } = yield* KafkaEvent.KafkaObserver
+      const topicPartition = { topic: "shop.orders", partition: 0 }
+      const partitions = [topicPartition]
+      onEvent({ _tag: "Assigned", groupId: "kitchen", partitions, positions: [10n], millis: 20 })
+      onEvent({
+        _tag: "Polled",
+        groupId: "kitchen",
+        topicPartition,
+        records: 10,
+        bytes: 100,
+        position: 20n,
+        highWatermark: 50n,
+        lastTimestamp: 0n,
+        bufferedRecords: 10,
+        bufferedBytes: 100
+      })
+      expect(yield* value("consumer_lag_records")).toBe(40)
+      yield* TestClock.adjust("90 seconds")
+      expect(yield* value("consumer_lag_seconds")).toBe(90)
+      expect(yield* value("consumer_last_progress_age_seconds")).toBe(90)
+      onEvent({ _tag: "HandedOut", groupId: "kitchen", topicPartition, records: 10, position: 20n })
+      onEvent({ _tag: "Committed", groupId: "kitchen", offsets: [{ ...topicPartition, offset: 15n }], millis: 3 })
+      expect(yield* value("consumer_lag_records")).toBe(30)
+      expect(yield* value("consumer_committed_lag_records")).toBe(35)
+      expect(yield* value("consumer_last_progress_age_seconds")).toBe(0)
+      onEvent({ _tag: "Lost", groupId: "kitchen", partitions })
+      expect(yield* value("consumer_lost_partitions_total")).toBe(1)
+      expect((yield* text).split("\n").filter((line) => line.includes("partition=\""))).toEqual([])
+    }).pipe(Effect.provide(KafkaMetrics.layerPrometheus())))
+})
+
+describe("layers", () => {
+  it.effect("one can be changed for another without a change in the program", () =>
+    Effect.gen(function*() {
+      const program = Effect.zipRight(produce(3), consuming(3, value("consumer_records_total")))
+      expect(yield* Effect.provide(program, on(KafkaMetrics.layerPrometheus()))).toBe(3)
+      expect(yield* Effect.provide(program, on(KafkaMetrics.layerInMemory))).toBe(3)
+      expect(yield* Effect.provide(program, on(KafkaMetrics.layerEffect))).toBe(3)
+      expect(yield* Effect.provide(program, on(KafkaMetrics.layerNoop))).toBe(0)
+    }))
+
+  it.effect("layerPrometheus twice in one process: each has its own registry", () =>
+    Effect.gen(function*() {
+      const read = Effect.zipRight(produce(2), value("producer_records_total"))
+      expect(yield* Effect.provide(read, on(KafkaMetrics.layerPrometheus()))).toBe(2)
+      expect(yield* Effect.all([read, read].map(Effect.provide(on(KafkaMetrics.layerPrometheus()))))).toEqual([2, 2])
+    }))
+
+  it.scoped("a registry that has the metrics already is refused, and taken again once they are gone", () =>
+    Effect.gen(function*() {
+      const registry = new Registry()
+      const first = KafkaMetrics.layerPrometheus({ registry })
+      const second = Layer.fresh(KafkaMetrics.layerPrometheus({ registry }))
+      const failure = yield* Effect.provide(Effect.flip(Effect.scoped(Layer.build(second))), first)
+      expect(failure.reason).toBe("registered")
+      expect(failure.message).toContain("kafka_producer_records_total")
+      expect(registry.getMetricsAsArray()).toEqual([])
+      yield* Layer.build(second)
+      expect(registry.getMetricsAsArray()).toHaveLength(MetricDefinition.names.length)
+      yield* Layer.build(KafkaMetrics.layerPrometheus({ registry, prefix: "other" }))
+    }))
+
+  it.effect("a registry with a metric of that name by somebody else is refused, and nothing was published", () =>
+    Effect.gen(function*() {
+      const registry = new Registry()
+      new Counter({ name: "kafka_consumer_commits_total", help: "mine", registers: [registry] })
+      const failure = yield* Effect.flip(Effect.scoped(Layer.build(KafkaMetrics.layerPrometheus({ registry }))))
+      expect(failure.reason).toBe("registered")
+      expect(registry.getMetricsAsArray()).toHaveLength(1)
+    }))
+
+  it.effect("settings that are not valid are refused with the reason", () =>
+    Effect.gen(function*() {
+      const reason = (options: KafkaMetrics.Options) =>
+        Effect.scoped(Layer.build(KafkaMetrics.layerPrometheus(options))).pipe(
+          Effect.flip,
+          Effect.map((error) => error.reason)
+        )
+      expect(yield* reason({ prefix: "" })).toBe("prefix")
+      expect(yield* reason({ prefix: "7up" })).toBe("prefix")
+      expect(yield* reason({ prefix: "my-app" })).toBe("prefix")
+      expect(yield* reason({ defaultLabels: { "the-app": "a" } })).toBe("labels")
+      expect(yield* reason({ defaultLabels: { __app: "a" } })).toBe("labels")
+      expect(yield* reason({ defaultLabels: { topic: "a" } })).toBe("labels")
+      expect(yield* reason({ defaultLabels: { le: "a" } })).toBe("labels")
+      expect(yield* reason({ buckets: [] })).toBe("buckets")
+      expect(yield* reason({ buckets: [1, 1] })).toBe("buckets")
+      expect(yield* reason({ buckets: [0, 1] })).toBe("buckets")
+      expect(yield* reason({ buckets: [1, Number.POSITIVE_INFINITY] })).toBe("buckets")
+    }))
+
+  it.effect("prefix, labels and buckets are those that were asked for, and labels of others are left alone", () =>
+    Effect.gen(function*() {
+      const registry = new Registry()
+      const mine = new Counter({ name: "mine_total", help: "mine", registers: [registry] })
+      mine.inc()
+      const page = yield* Effect.provide(
+        Effect.zipRight(produce(1), text),
+        on(KafkaMetrics.layerPrometheus({ registry, prefix: "shop", defaultLabels: { env: "a\"b" }, buckets: [5, 10] }))
+      )
+      expect(page).toContain("shop_producer_records_total{env=\"a\\\"b\",client=\"till\",topic=\"shop.orders\"} 1")
+      expect(page).toContain("mine_total 1")
+      const bounds = [...page.matchAll(/shop_producer_send_duration_seconds_bucket\{.*le="(.*?)"\} (.*)/g)]
+      expect(bounds.map((match) => [match[1], match[2]])).toEqual([["5", "1"], ["10", "1"], ["+Inf", "1"]])
+    }))
+
+  it.effect("a metric of others that throws is a typed failure of the scrape", () =>
+    Effect.gen(function*() {
+      const registry = new Registry()
+      new Counter({
+        name: "broken_total",
+        help: "broken",
+        registers: [registry],
+        collect: () => {
+          throw new Error("no milk")
+        }
+      })
+      const failure = yield* Effect.flip(Effect.provide(text, KafkaMetrics.layerPrometheus({ registry })))
+      expect(failure).toMatchObject({ _tag: "MetricsError", reason: "scrape" })
+    }))
+})
+
+describe("Effect's metrics", () => {
+  it.effect("what Kafka does is among them, by the same names", () =>
+    Effect.gen(function*() {
+      const layer = on(KafkaMetrics.layerEffectWith({ prefix: "mirrored" }))
+      const page = yield* Effect.provide(Effect.zipRight(produce(4), consuming(4, text)), layer)
+      expect(page).toContain("mirrored_consumer_records_total{group=\"kitchen\",topic=\"shop.orders\"} 4")
+      expect(page).toMatch(/mirrored_consumer_lag_records\{.*partition="0"\} 0/)
+      expect(page).toContain(
+        "mirrored_consumer_handler_duration_seconds_count{group=\"kitchen\",topic=\"shop.orders\"} 4"
+      )
+      const later = yield* Effect.provide(text, KafkaMetrics.layerEffectWith({ prefix: "mirrored" }))
+      expect(later).not.toMatch(/mirrored_.*partition="/)
+    }))
+
+  it.effect("are in the registry of prom-client, also those that are used later", () =>
+    Effect.gen(function*() {
+      const cups = Metric.counter("cups-served", { description: "cups", incremental: true })
+      yield* Metric.increment(Metric.tagged(cups, "drink", "latte"))
+      expect(yield* text).toContain("cups_served_total{drink=\"latte\"} 1")
+      yield* Metric.update(Metric.gauge("milk_litres"), 3)
+      yield* Metric.update(Metric.frequency("moods"), "happy")
+      const page = yield* text
+      expect(page).toContain("milk_litres 3")
+      expect(page).toContain("moods_total{key=\"happy\"} 1")
+      expect(page).toContain("# HELP cups_served_total cups")
+    }).pipe(Effect.provide(Layer.provideMerge(EffectMetrics.layer, KafkaMetrics.layerPrometheus()))))
+
+  it.effect("are gone from a registry once the bridge is closed", () =>
+    Effect.gen(function*() {
+      const registry = new Registry()
+      yield* Metric.update(Metric.gauge("milk_litres"), 3)
+      yield* Effect.scoped(EffectMetrics.publishTo(registry))
+      expect(registry.getMetricsAsArray()).toEqual([])
+    }))
+})
+
+describe("an observer that throws", () => {
+  const broken = KafkaEvent.layerObserver(Effect.succeed({
+    enabled: true,
+    onEvent: () => {
+      throw new Error("no milk")
+    }
+  }))
+
+  it.effect("harms neither consumer nor producer nor another observer, and is counted", () =>
+    Effect.gen(function*() {
+      yield* produce(20)
+      expect(yield* consuming(20, value("consumer_records_total"))).toBe(20)
+      expect(yield* value("observer_failures_total")).toBeGreaterThan(0)
+      const kafka = yield* InMemoryKafka.InMemoryBroker
+      expect(yield* kafka.committed("kitchen")).toContainEqual({ topic: "shop.orders", partition: 0, offset: 20n })
+    }).pipe(Effect.provide(on(Layer.provideMerge(KafkaMetrics.layerInMemory, broken)))))
+})
