@@ -4,7 +4,7 @@
  */
 // What only one kind of broker can show is skipped aloud on the other.
 /* oxlint-disable vitest/no-disabled-tests */
-import { it } from "@effect/vitest"
+import { describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -80,5 +80,8 @@ export const conformance = (driver: Driver, parts: ReadonlyArray<(suite: Suite) 
         ? it.skip(`${name} (in memory only: ${why})`, () => undefined)
         : it.scopedLive(name, () => Effect.provide(body, world(inMemory)))
   }
-  for (const part of parts) part(suite)
+  // most of a test's time is waiting for others: that goes well together
+  describe.concurrent("conformance", () => {
+    for (const part of parts) part(suite)
+  })
 }

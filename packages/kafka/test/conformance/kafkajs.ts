@@ -38,12 +38,8 @@ const nobody: Pick<Assigner, "assign" | "protocol"> = {
   protocol: () => ({ name: "nobody", metadata: Buffer.alloc(0) })
 }
 
-const client = (bootstrapServers: string) =>
-  KafkaJs.layer.pipe(Layer.provide(KafkaConfig.layer({
-    brokers: bootstrapServers,
-    connectionTimeout: "500 millis",
-    requestTimeout: "10 seconds"
-  })))
+const client = (brokers: string, options: Omit<KafkaConfig.Options, "brokers"> = {}) =>
+  KafkaJs.layer.pipe(Layer.provide(KafkaConfig.layer({ brokers, ...options })))
 
 const controls = (bootstrapServers: string) =>
   Layer.succeed(Broker, {
@@ -59,7 +55,7 @@ export const driver = (bootstrapServers: string): Driver => ({
   cluster: cluster(bootstrapServers),
   inMemory: undefined,
   // nobody ever listens at port 1
-  unreachable: client("127.0.0.1:1")
+  unreachable: client("127.0.0.1:1", { connectionTimeout: "500 millis" })
 })
 
 /** A cluster that may go down. */
