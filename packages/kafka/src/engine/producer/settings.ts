@@ -79,7 +79,9 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
   const delivery = millis("deliveryTimeout", options.deliveryTimeout, 1)
   // it gives way to a deliveryTimeout that was asked for; one that was not gives way to it
   const requestTimeout = request ??
-    (delivery === undefined ? defaults.requestTimeout : Math.max(1, Math.min(defaults.requestTimeout, delivery - linger)))
+    (delivery === undefined
+      ? defaults.requestTimeout
+      : Math.max(1, Math.min(defaults.requestTimeout, delivery - linger)))
   const deliveryTimeout = delivery ?? Math.max(defaults.deliveryTimeout, linger + requestTimeout)
   const closeTimeout = millis("closeTimeout", options.closeTimeout, 0) ?? defaults.closeTimeout
   const transactionTimeout = millis("transactionTimeout", options.transactionTimeout, 1) ?? defaults.transactionTimeout
