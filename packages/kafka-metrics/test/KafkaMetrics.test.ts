@@ -123,10 +123,10 @@ describe("layers", () => {
   it.effect("a registry with a metric of that name by somebody else is refused, and nothing was published", () =>
     Effect.gen(function*() {
       const registry = new Registry()
-      new Counter({ name: "kafka_consumer_commits_total", help: "mine", registers: [registry] })
+      const theirs = new Counter({ name: "kafka_consumer_commits_total", help: "mine", registers: [registry] })
       const failure = yield* Effect.flip(Effect.scoped(Layer.build(KafkaMetrics.layerPrometheus({ registry }))))
       expect(failure.reason).toBe("registered")
-      expect(registry.getMetricsAsArray()).toHaveLength(1)
+      expect(registry.getMetricsAsArray()).toEqual([theirs])
     }))
 
   it.effect("settings that are not valid are refused with the reason", () =>
@@ -167,14 +167,14 @@ describe("layers", () => {
   it.effect("a metric of others that throws is a typed failure of the scrape", () =>
     Effect.gen(function*() {
       const registry = new Registry()
-      new Counter({
+      const counter = new Counter({
         name: "broken_total",
         help: "broken",
-        registers: [registry],
         collect: () => {
           throw new Error("no milk")
         }
       })
+      registry.registerMetric(counter)
       const failure = yield* Effect.flip(Effect.provide(text, KafkaMetrics.layerPrometheus({ registry })))
       expect(failure).toMatchObject({ _tag: "MetricsError", reason: "scrape" })
     }))
