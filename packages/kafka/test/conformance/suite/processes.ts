@@ -1,0 +1,77 @@
+/** A consumer that is a process of its own, and signals. */
+import { describe, expect } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Admin from "../../../src/Admin.ts"
+import * as TopicRegistry from "../../../src/TopicRegistry.ts"
+import type { Test, World } from "../Kafka.ts"
+import { spawn } from "../process/spawn.ts"
+import { event, groupName, makeTextTopic, member, partitionOf, running, texts, values, write } from "../support.ts"
+
+export const processes = (test: Test<World>, brokers: string) =>
+  describe("processes", () => {
+    const prepare = (sessionTimeout: number) =>
+      Effect.gen(function*() {
+        const topic = yield* makeTextTopic(1)
+        const { prefix } = yield* TopicRegistry.TopicRegistry
+        yield* write(topic, texts(50))
+        const task = {
+          brokers,
+          prefix: prefix!,
+          slug: topic.slug,
+          groupId: yield* groupName(),
+          sessionTimeout,
+          stuckAt: 25
+        }
+        const child = yield* spawn(task)
+        yield* child.lines.until("the record it is stuck at", (all) => all.includes("record 0:25"))
+        return { topic, child, tp: yield* partitionOf(topic), groupId: task.groupId }
+      })
+
+    test(
+      "failure 10: SIGTERM: the process commits what it did, leaves its group at once, and ends well",
+      Effect.gen(function*() {
+        const { child, groupId, topic, tp } = yield* prepare(600_000)
+        yield* child.signal("SIGTERM")
+        expect(yield* child.exit).not.toBe(1)
+        expect(child.lines.all.slice(-2)).toEqual(["closing", "closed"])
+        const [group] = yield* Admin.describeGroups([groupId])
+        expect(group!.members).toEqual([])
+        const next = yield* member()
+        const stream = yield* running(next.stream(topic))
+        expect((yield* event(next, "Assigned")).positions).toEqual([25n])
+        expect(values(yield* stream.count(25))).toEqual(texts(25, 25))
+        expect([...(yield* next.committed([tp])).values()]).toEqual([25n])
+      })
+    )
+
+    test(
+      "failure 5: a process that is frozen until its session is over: others take over, and it changes nothing of theirs",
+      Effect.gen(function*() {
+        const { child, topic, tp } = yield* prepare(1500)
+        yield* child.signal("SIGSTOP")
+        const next = yield* member()
+        const stream = yield* running(next.stream(topic).pipe(next.commitWithin(1, "1 hour")))
+        const [position] = (yield* event(next, "Assigned", (one) => one.partitions.length === 1)).positions
+        // what it did last it could not commit any more
+        expect(position).toBeLessThanOrEqual(25n)
+        expect(position).toBeGreaterThanOrEqual(20n)
+        yield* stream.count(50 - Number(position))
+        yield* event(next, "Committed", (one) => one.offsets[0]!.offset === 50n)
+        yield* child.signal("SIGCONT")
+        yield* child.lines.until("that it lost its partition", (all) => all.includes("lost"))
+        yield* write(topic, texts(10, 50))
+        const committed = Effect.map(next.committed([tp]), (found) => [...found.values()][0])
+        expect(yield* committed).toBeGreaterThanOrEqual(50n)
+        // whoever of the two owns the partition now
+        yield* child.signal("SIGTERM")
+        yield* child.exit
+        yield* write(topic, ["the end"])
+        const all = yield* stream.until("the end", (all) => all.at(-1)?.value === "the end")
+        const once = new Set([
+          ...values(all),
+          ...child.lines.all.map((line) => /^record 0:(\d+)$/.exec(line)?.[1]).map((offset) => `value-${offset}`)
+        ])
+        for (const value of texts(60)) expect(once.has(value)).toBe(true)
+      })
+    )
+  })
