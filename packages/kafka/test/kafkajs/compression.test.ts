@@ -2,11 +2,8 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import KafkaJs, { CompressionTypes } from "kafkajs"
-import { javaConsume, javaProduce } from "../../../../scripts/kafka/index.ts"
 import { fromXerial, install, prepare, toXerial } from "../../src/drivers/kafkajs/compression.ts"
 import type { CompressionType } from "../../src/KafkaClient.ts"
-import * as RealKafka from "../support/RealKafka.ts"
-import { makeTopic, open, readLog, record, send, summary, values } from "./support.ts"
 
 const all = ["gzip", "snappy", "lz4", "zstd"] as const satisfies ReadonlyArray<CompressionType>
 
@@ -51,34 +48,4 @@ describe("compression for kafkajs", () => {
       await expect(fromXerial(framed.subarray(0, length), same)).rejects.toThrow(RangeError)
     }
   })
-})
-
-RealKafka.suiteOfOwn("compressed records", () => {
-  it.scopedLive("are read by Java, and Java's are read by us", () =>
-    Effect.gen(function*() {
-      const { bootstrapServers, cluster } = yield* RealKafka.start()
-      const bytes = (text: string) => new TextEncoder().encode(text)
-      const texts = Array.from({ length: 500 }, (_, i) => `record ${i} ${"espresso ".repeat(i % 50)}`)
-      for (const compression of all) {
-        const ours = yield* makeTopic(bootstrapServers)
-        const session = yield* open(bootstrapServers, { compression })
-        const results = yield* send(session, [{
-          topic: ours,
-          partition: 0,
-          records: texts.map((text) => record(text))
-        }])
-        expect(summary(results)).toEqual(["stored@0"])
-        expect(values(yield* readLog(bootstrapServers, ours))).toEqual(texts)
-        const read = yield* Effect.promise(() => javaConsume(cluster, ours))
-        expect(read.map((one) => new TextDecoder().decode(one.value!))).toEqual(texts)
-
-        const theirs = yield* makeTopic(bootstrapServers)
-        yield* Effect.promise(() =>
-          javaProduce(cluster, texts.map((text) => ({ topic: theirs, partition: 0, value: bytes(text) })), {
-            properties: { "compression.type": compression }
-          })
-        )
-        expect(values(yield* readLog(bootstrapServers, theirs))).toEqual(texts)
-      }
-    }), 120_000)
 })

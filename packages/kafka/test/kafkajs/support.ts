@@ -218,6 +218,7 @@ export const makeTopic = (
   brokers: string,
   options: {
     readonly partitions?: number
+    readonly replicas?: number
     readonly leaders?: ReadonlyArray<number>
     readonly config?: Readonly<Record<string, string>>
   } = {}
@@ -233,7 +234,7 @@ export const makeTopic = (
         topic,
         configEntries: Object.entries(options.config ?? {}).map(([name, value]) => ({ name, value })),
         ...(options.leaders === undefined
-          ? { numPartitions, replicationFactor: 1 }
+          ? { numPartitions, replicationFactor: options.replicas ?? 1 }
           : { replicaAssignment: options.leaders.map((leader, partition) => ({ partition, replicas: [leader] })) })
       }]
     })
