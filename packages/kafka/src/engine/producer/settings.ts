@@ -48,7 +48,9 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
   const millis = (option: keyof Options, value: Duration.DurationInput | undefined, least: 0 | 1) => {
     if (value === undefined) return undefined
     const decoded = Duration.decodeUnknown(value)
-    const out = decoded._tag === "Some" ? Duration.toMillis(decoded.value) : NaN
+    // Effect takes a negative number for zero
+    const negative = typeof value === "number" && value < 0
+    const out = decoded._tag === "Some" && !negative ? Duration.toMillis(decoded.value) : NaN
     if (out >= least && out <= 0x7fffffff) return out
     refuse(
       option,
@@ -62,10 +64,9 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
     return undefined
   }
   const oneOf = <A extends string>(option: keyof Options, value: A | undefined, allowed: ReadonlyArray<A>) => {
-    if (value !== undefined && !allowed.includes(value)) {
-      refuse(option, `has to be one of ${allowed.map((one) => `"${one}"`).join(", ")}, and is ${JSON.stringify(value)}`)
-    }
-    return value
+    if (value === undefined || allowed.includes(value)) return value
+    refuse(option, `has to be one of ${allowed.map((one) => `"${one}"`).join(", ")}, and is ${JSON.stringify(value)}`)
+    return undefined
   }
 
   const acks = oneOf("acks", options.acks, ["all", "leader", "none"]) ?? "all"
