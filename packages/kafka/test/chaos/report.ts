@@ -32,6 +32,7 @@ export const report = (result: Result): string => {
     `members     ${result.members} processes, ${result.rebalances} assignments`,
     `records     ${result.records} stored, ${result.handled} handled, ${result.interrupted} interrupted and begun again, ${result.unacknowledged} never acknowledged`,
     `duplicates  ${total}${total === 0 ? "" : `: ${counts(result.duplicates)}`}`,
+    ...[...result.failures].map(([error, count]) => `failed      ${count} with ${error}`),
     ...departures("leaving in peace, nothing in hand", result.departures.filter((one) => !one.disturbed && one.idle)),
     ...departures("leaving in peace, at work", result.departures.filter((one) => !one.disturbed && !one.idle)),
     ...departures("leaving among faults", result.departures.filter((one) => one.disturbed)),

@@ -92,7 +92,19 @@ describe("the verdict on a chaos", () => {
       member("a", journal(1, [owns(0), ...handles(0, 1), commits(2)]), { killedAt: 50, exit: "SIGKILL" }),
       member("b", journal(100, [owns(1), ...handles(1, 2, 3), closed]))
     ]))
-    expect(verdict.violations).toEqual(["b starts partition 0 at 1, where 2 was committed"])
+    expect(verdict.violations).toEqual([
+      "b starts partition 0 at 1, where 2 was committed",
+      "b begins 0@1, where 2 was committed"
+    ])
+  })
+
+  it("does not excuse a member by a freeze that was long over", () => {
+    const frozen = [{ from: 1, to: 2 }]
+    const verdict = judge(evidence([
+      member("a", journal(100_000, [owns(0), ...handles(0, 1), closed]), { frozen }),
+      member("b", journal(200_000, [owns(1), ...handles(1, 2, 3), closed]))
+    ]))
+    expect(verdict.violations).toEqual(["0@1 is handled by b after a: for no reason"])
   })
 
   it("has no excuse for what was handled twice though its member left in order", () => {

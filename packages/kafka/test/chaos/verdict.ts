@@ -78,6 +78,8 @@ export interface Verdict {
   /** Records handled again, by what they are due to. */
   readonly duplicates: ReadonlyMap<string, number>
   readonly rebalances: number
+  /** Members that ended with an error of ours, by that error. */
+  readonly failures: ReadonlyMap<string, number>
   readonly departures: ReadonlyArray<Departure>
 }
 
@@ -103,13 +105,17 @@ const covers = (entry: Entry, partition: number): boolean => {
   }
 }
 
+/** Whether a member was frozen at some time between two, or had just come back. */
+const wasFrozen = (member: Testimony, from: number, until: number, grace: number): boolean =>
+  member.frozen.some((one) => one.from <= until && one.to + grace >= from)
+
 /** What a record handled by one member and then by another is due to. */
-const reason = (earlier: Run, later: Run, partition: number): string | undefined => {
+const reason = (earlier: Run, later: Run, partition: number, grace: number): string | undefined => {
   const at = later.began
   const one = earlier.member
+  if (wasFrozen(later.member, at, at, grace)) return "by one that woke after others had taken over"
   if (one.killedAt !== undefined && one.killedAt <= at) return "killed"
-  if (one.frozen.some(({ from }) => from <= at)) return "frozen"
-  if (later.member.frozen.some(({ from }) => from <= at)) return "woke after being frozen"
+  if (wasFrozen(one, earlier.began, at, grace)) return "frozen"
   for (const entry of one.journal) {
     if (entry.at < earlier.began || entry.at > at || !covers(entry, partition)) continue
     switch (entry._tag) {
@@ -168,6 +174,8 @@ const departure = (evidence: Evidence, member: Testimony): Departure | undefined
   }
 }
 
+const count = (counts: Map<string, number>, name: string): void => void counts.set(name, (counts.get(name) ?? 0) + 1)
+
 export const judge = (evidence: Evidence): Verdict => {
   const { log } = evidence
   const oracle = new Oracle(log.length, "partition")
@@ -204,6 +212,7 @@ export const judge = (evidence: Evidence): Verdict => {
   const runs = new Map<string, Run>()
   const next = new Map<string, number>()
   const duplicates = new Map<string, number>()
+  const failures = new Map<string, number>()
   let handled = 0
   let interrupted = 0
   let rebalances = 0
@@ -234,12 +243,16 @@ export const judge = (evidence: Evidence): Verdict => {
         next.set(lane, offset + 1)
         const run: Run = { member, began: entry.at }
         const before = runs.get(place)
+        const least = confirmed.get(partition) ?? 0
+        const excused = wasFrozen(member, entry.at, entry.at, evidence.sessionTimeout) ||
+          evidence.disturbances.some(({ from, to }) => from <= entry.at && entry.at <= to)
+        if (offset < least && !excused) violate(`${member.name} begins ${place}, where ${least} was committed`)
         if (before !== undefined) {
-          const why = reason(before, run, partition)
+          const why = reason(before, run, partition, evidence.sessionTimeout)
           if (why === undefined || evidence.calm) {
             violate(`${place} is handled by ${member.name} after ${before.member.name}: ${why ?? "for no reason"}`)
           }
-          duplicates.set(why ?? "no reason", (duplicates.get(why ?? "no reason") ?? 0) + 1)
+          count(duplicates, why ?? "no reason")
         }
         runs.set(place, run)
         break
@@ -272,7 +285,8 @@ export const judge = (evidence: Evidence): Verdict => {
         break
       case "Failed":
         if (!entry.typed) violate(`${member.name} ended with what is no error of ours: ${entry.error}`)
-        else if (evidence.calm) violate(`${member.name} failed, though nothing was wrong: ${entry.error}`)
+        else count(failures, entry.error.split("\n")[0]!)
+        if (evidence.calm) violate(`${member.name} failed, though nothing was wrong: ${entry.error}`)
         break
     }
   }
@@ -301,6 +315,7 @@ export const judge = (evidence: Evidence): Verdict => {
     interrupted,
     duplicates,
     rebalances,
+    failures,
     departures
   }
 }
