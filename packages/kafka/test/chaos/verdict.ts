@@ -90,6 +90,8 @@ type Moment =
 /** A handler's run. */
 interface Run {
   readonly member: Testimony
+  /** When the member was given the partition. */
+  readonly assigned: number
   readonly began: number
 }
 
@@ -109,11 +111,15 @@ const covers = (entry: Entry, partition: number): boolean => {
 const wasFrozen = (member: Testimony, from: number, until: number, grace: number): boolean =>
   member.frozen.some((one) => one.from <= until && one.to + grace >= from)
 
+/** Whether a member goes on with what it was given before it was frozen. */
+const goesOn = (run: Run, grace: number): boolean =>
+  run.member.frozen.some(({ from, to }) => run.assigned <= to && from <= run.began && run.began <= to + grace)
+
 /** What a record handled by one member and then by another is due to. */
 const reason = (earlier: Run, later: Run, partition: number, grace: number): string | undefined => {
   const at = later.began
   const one = earlier.member
-  if (wasFrozen(later.member, at, at, grace)) return "by one that woke after others had taken over"
+  if (goesOn(later, grace)) return "by one that woke after others had taken over"
   if (one.killedAt !== undefined && one.killedAt <= at) return "killed"
   if (wasFrozen(one, earlier.began, at, grace)) return "frozen"
   for (const entry of one.journal) {
@@ -211,6 +217,7 @@ export const judge = (evidence: Evidence): Verdict => {
   /** Who ran the handler of a record to its end, or is about to. */
   const runs = new Map<string, Run>()
   const next = new Map<string, number>()
+  const assigned = new Map<string, number>()
   const duplicates = new Map<string, number>()
   const failures = new Map<string, number>()
   let handled = 0
@@ -241,10 +248,10 @@ export const judge = (evidence: Evidence): Verdict => {
           violate(`${member.name}: ${place} comes where ${expected ?? "nothing"} was to come`)
         }
         next.set(lane, offset + 1)
-        const run: Run = { member, began: entry.at }
+        const run: Run = { member, assigned: assigned.get(lane) ?? 0, began: entry.at }
         const before = runs.get(place)
         const least = confirmed.get(partition) ?? 0
-        const excused = wasFrozen(member, entry.at, entry.at, evidence.sessionTimeout) ||
+        const excused = goesOn(run, evidence.sessionTimeout) ||
           evidence.disturbances.some(({ from, to }) => from <= entry.at && entry.at <= to)
         if (offset < least && !excused) violate(`${member.name} begins ${place}, where ${least} was committed`)
         if (before !== undefined) {
@@ -271,6 +278,7 @@ export const judge = (evidence: Evidence): Verdict => {
         for (const [index, partition] of entry.partitions.entries()) {
           const position = entry.positions[index]!
           next.set(`${member.name} ${partition}`, position)
+          assigned.set(`${member.name} ${partition}`, entry.at)
           const least = confirmed.get(partition) ?? 0
           if (position < least) {
             violate(`${member.name} starts partition ${partition} at ${position}, where ${least} was committed`)
