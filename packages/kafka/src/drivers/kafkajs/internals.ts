@@ -386,6 +386,8 @@ export const opened = (cluster: Cluster, onAnswer: OnAnswer = () => {}): OpenClu
   const open = cluster as OpenCluster
   const pool = open.brokerPool
   const waiting = new Map<Broker, number>()
+  /** Those that have not answered the last time. */
+  const silent = new Set<Broker>()
   const { createBroker, findConnectedBroker } = pool
   pool.createBroker = (options) => {
     const broker = createBroker(options)
@@ -400,8 +402,12 @@ export const opened = (cluster: Cluster, onAnswer: OnAnswer = () => {}): OpenClu
       count(1)
       try {
         const answer = await send(withPartsApart(call))
+        silent.delete(broker)
         onAnswer(apiKey, answer)
         return answer
+      } catch (error) {
+        if (error instanceof Error && error.name === "KafkaJSRequestTimeoutError") silent.add(broker)
+        throw error
       } finally {
         count(-1)
       }
@@ -410,7 +416,9 @@ export const opened = (cluster: Cluster, onAnswer: OnAnswer = () => {}): OpenClu
   }
   // a broker answers in order, and one that is slow or frozen would hold up what any other can tell
   pool.findConnectedBroker = () => {
-    const idle = Object.values(pool.brokers).filter((one) => one.isConnected() && (waiting.get(one) ?? 0) === 0)
+    const idle = Object.values(pool.brokers).filter((one) =>
+      one.isConnected() && (waiting.get(one) ?? 0) === 0 && !silent.has(one)
+    )
     const one = idle[Math.floor(Math.random() * idle.length)]
     return one === undefined ? findConnectedBroker.call(pool) : Promise.resolve(one)
   }
