@@ -124,6 +124,21 @@ describe("Scheduler", () => {
     }
   )
 
+  it("begins nothing of a partition that was lost, not even what was passed over", () => {
+    const buffer = partition(0)
+    const scheduler = new Scheduler<Record>("key", { waiting: 10, ahead: 10 })
+    scheduler.add(buffer, ["a", "a", "b"].map((key, offset) => record(buffer, offset, key)))
+    const [first, third] = [scheduler.next()!, scheduler.next()!]
+    expect([first, third].map((task) => task.record.value)).toEqual([0, 2])
+    buffer.status = "ended"
+    scheduler.withdraw(buffer)
+    expect(scheduler.inHand).toBe(true)
+    scheduler.finish(first)
+    scheduler.finish(third)
+    expect(scheduler.next()).toBeUndefined()
+    expect(scheduler.inHand).toBe(false)
+  })
+
   it("holds a partition that has enough waiting or is too far ahead, until there is room", () => {
     const buffer = partition(0)
     const scheduler = new Scheduler<Record>("unordered", { waiting: 4, ahead: 6 })

@@ -66,7 +66,13 @@ export class PartitionWork<Record> {
 
   /** Whether something has to be done yet before it can be given away. */
   get inHand(): boolean {
-    return this.running > 0 || (this.head < this.entries.length && this.entries[this.head]!.place < this.cutoff)
+    const first = this.entries[this.head]
+    return this.running > 0 || (first !== undefined && this.mayBegin(first))
+  }
+
+  /** Nothing of an assignment that is over is begun: it could not be committed, and its next owner begins it too. */
+  mayBegin(task: Task<Record>): boolean {
+    return task.place < this.cutoff && this.partition.status !== "ended"
   }
 
   /** How many records lie between the watermark and the newest. */
@@ -146,7 +152,7 @@ export class Scheduler<Record extends ConsumerRecord.Any> {
         this.runnable = this.runnable.slice(this.head)
         this.head = 0
       }
-      if (task.place >= task.work.cutoff) continue
+      if (!task.work.mayBegin(task)) continue
       task.work.begin(task)
       return task
     }

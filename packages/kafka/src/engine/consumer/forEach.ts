@@ -127,6 +127,7 @@ export const run = <E, R, E2, R2>(
     lane.onRemoved = (partition) => {
       scheduler.withdraw(partition)
       if (partition.status === "ended") scheduler.remove(partition)
+      if (ended && !scheduler.inHand) bell.ring(options.concurrency)
     }
 
     /** Takes records from the lane until a partition has enough of them. */
