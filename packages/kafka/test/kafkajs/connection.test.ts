@@ -4,7 +4,10 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Redacted from "effect/Redacted"
+import * as ChildProcess from "node:child_process"
 import * as Net from "node:net"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import * as Admin from "../../src/drivers/kafkajs/admin.ts"
 import * as Connection from "../../src/drivers/kafkajs/connection.ts"
 import * as KafkaClient from "../../src/KafkaClient.ts"
@@ -146,6 +149,20 @@ RealKafka.suite("connecting through kafkajs to a real broker", ({ bootstrapServe
       Effect.provide(KafkaJs.layer),
       Effect.provide(KafkaConfig.layer({ brokers: bootstrapServers }))
     ))
+
+  it.live("lets the process end when all is closed", () =>
+    Effect.gen(function*() {
+      const program = fileURLToPath(new URL("programs/openAndClose.ts", import.meta.url))
+      const ended = yield* Effect.promise(() =>
+        promisify(ChildProcess.execFile)(
+          process.execPath,
+          ["--conditions=@coffeebuddy/source", "--import", "tsx", program, bootstrapServers],
+          { timeout: 30_000 }
+        )
+      )
+      expect(ended.stdout).toBe("closed\n")
+      expect(ended.stderr).toBe("")
+    }))
 
   it.live("lasts: an admin works after its connections were cut", () =>
     Effect.scoped(Effect.gen(function*() {
