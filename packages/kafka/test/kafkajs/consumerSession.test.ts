@@ -158,6 +158,20 @@ RealKafka.suite("a consumer session through kafkajs", ({ bootstrapServers: broke
       expect(values(yield* reader.read(5))).toEqual(numbers(5))
     }))
 
+  it.scopedLive("a partition that has no position yet is read from where it is sought", () =>
+    Effect.gen(function*() {
+      const topic = yield* makeTopic(brokers, { partitions: 2 })
+      yield* write(brokers, topic, numbers(3))
+      yield* write(brokers, topic, numbers(3), 1)
+      const reader = yield* join(brokers, groupName(), [topic], {
+        from: ({ partition }) => partition === 0 ? 2n : undefined
+      })
+      yield* reader.holding("0 1")
+      expect((yield* reader.read(1)).map(({ at }) => at)).toEqual(["0@2"])
+      yield* reader.session.seek({ topic, partition: 1 }, 1n)
+      expect((yield* reader.read(2)).map(({ at }) => at)).toEqual(["1@1", "1@2"])
+    }))
+
   it.scopedLive("a position out of range is told, delivers nothing, and leaves the committed offset alone", () =>
     Effect.gen(function*() {
       const topic = yield* makeTopic(brokers, { partitions: 2 })
@@ -392,6 +406,25 @@ RealKafka.suite("a consumer session through kafkajs", ({ bootstrapServers: broke
       expect(failed).toMatchObject({ error: { _tag: "UnknownTopicError", topic: gone } })
       yield* write(brokers, stays, ["still"])
       expect(values(yield* reader.read(1))).toEqual(["still"])
+    }))
+
+  it.scopedLive("a session that died says why, and leaves its group to others", () =>
+    Effect.gen(function*() {
+      const topic = yield* makeTopic(brokers)
+      const group = groupName()
+      const dead = yield* join(brokers, group, [topic], {
+        options: { sessionTimeout: 300_000 },
+        from: () => {
+          throw new Error("on purpose")
+        }
+      })
+      expect(yield* Effect.flip(Effect.forever(dead.poll))).toMatchObject({
+        _tag: "ConsumerError",
+        reason: "crashed",
+        cause: new Error("on purpose")
+      })
+      const other = yield* join(brokers, group, [topic])
+      yield* other.holding("0")
     }))
 
   it.scopedLive("after its scope was closed, whatever is asked fails", () =>

@@ -51,8 +51,8 @@ export interface Script {
   readonly faults?: Faults
   readonly metadataInterval?: number
   readonly onRevoked?: (self: Reader) => Effect.Effect<void>
-  /** Where to start, whatever the group has committed. */
-  readonly from?: (tp: TopicPartition.TopicPartition) => bigint
+  /** Where to start, whatever the group has committed; nowhere yet if `undefined`. */
+  readonly from?: (tp: TopicPartition.TopicPartition) => bigint | undefined
 }
 
 export const defaults: Omit<KafkaClient.ConsumerSessionOptions, "callbacks"> = {
@@ -106,15 +106,18 @@ export const open = (
         callbacks: {
           onAssigned: (partitions) =>
             Effect.gen(function*() {
-              const committed = script.from === undefined ? yield* session.committed(partitions) : new Map()
-              const earliest = script.from === undefined ? yield* session.offsets(partitions, "earliest") : new Map()
+              const { from } = script
+              const committed = from === undefined ? yield* session.committed(partitions) : undefined
+              const earliest = from === undefined ? yield* session.offsets(partitions, "earliest") : undefined
               for (const tp of partitions) held.set(TopicPartition.key(tp), tp)
               tell({ _tag: "Assigned", partitions: sorted(partitions) })
-              session.wake()
-              return new Map(partitions.map((tp) => {
+              const positions = new Map<TopicPartition.Key, bigint>()
+              for (const tp of partitions) {
                 const key = TopicPartition.key(tp)
-                return [key, script.from?.(tp) ?? committed.get(key)?.offset ?? earliest.get(key)!]
-              }))
+                const position = from === undefined ? committed?.get(key)?.offset ?? earliest?.get(key) : from(tp)
+                if (position !== undefined) positions.set(key, position)
+              }
+              return positions
             }).pipe(Effect.orDie),
           onRevoked: (partitions) =>
             Effect.zipRight(

@@ -6,10 +6,17 @@
  * and for nothing else; fetching and commits are requests of ours to the brokers it knows.
  */
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import type { Capabilities, ConsumerSession, ConsumerSessionOptions, Subscription } from "../../KafkaClient.ts"
+import type {
+  Capabilities,
+  ConsumerSession,
+  ConsumerSessionOptions,
+  OffsetAndMetadata,
+  Subscription
+} from "../../KafkaClient.ts"
 import {
   type ClientError,
   CommitError,
@@ -62,8 +69,12 @@ export const open = (
     const arrived = (): void => {
       if (lanes.hasReady()) wake()
     }
+    const ended = yield* Deferred.make<void>()
     const die = (error: Group.FatalError): void => {
-      death ??= error
+      if (death !== undefined) return
+      death = error
+      halt(lanes.partitions())
+      Deferred.unsafeDone(ended, Effect.void)
       wake()
     }
     /** What runs in the background: if it dies, the session does, and says so. */
@@ -91,15 +102,27 @@ export const open = (
       clock
     )
 
+    // with or without a position yet
+    const held = new Set<TopicPartition.Key>()
+    const halt = (partitions: ReadonlyArray<TopicPartition.TopicPartition>): void => {
+      for (const tp of partitions) {
+        held.delete(TopicPartition.key(tp))
+        lanes.close(tp)
+      }
+    }
     const assign = (partitions: ReadonlyArray<TopicPartition.TopicPartition>): Effect.Effect<void> =>
-      Effect.flatMap(callbacks.onAssigned(partitions), (positions) => {
-        for (const tp of partitions) {
-          const position = positions.get(TopicPartition.key(tp))
-          if (position !== undefined) lanes.open(tp, position)
-        }
-        // a demand that came with the answer found no lanes yet
-        wake()
-        return fetcher.lead
+      Effect.suspend(() => {
+        for (const tp of partitions) held.add(TopicPartition.key(tp))
+        return Effect.flatMap(callbacks.onAssigned(partitions), (positions) => {
+          for (const tp of partitions) {
+            const position = positions.get(TopicPartition.key(tp))
+            // some may be gone again by now
+            if (position !== undefined && held.has(TopicPartition.key(tp))) lanes.open(tp, position)
+          }
+          // a demand that came with the answer found no lanes yet
+          wake()
+          return fetcher.lead
+        })
       })
 
     const group = yield* Group.Group.make({
@@ -109,9 +132,7 @@ export const open = (
       reachable: () => silence() < reachableWithin,
       callbacks: {
         assign,
-        halt: (partitions) => {
-          for (const tp of partitions) lanes.close(tp)
-        },
+        halt,
         revoke: callbacks.onRevoked,
         lose: callbacks.onLost,
         notice: callbacks.onNotice
@@ -153,14 +174,15 @@ export const open = (
             )
             if (unknown !== undefined) return yield* new UnknownTopicError({ operation: "subscribe", ...unknown })
             const wanted = new Set(next.partitions.map(TopicPartition.key))
-            for (const tp of lanes.partitions()) if (!wanted.has(TopicPartition.key(tp))) lanes.close(tp)
-            yield* background(assign(next.partitions.filter((tp) => !lanes.has(tp))))
+            halt([...held].filter((key) => !wanted.has(key)).map(TopicPartition.fromKey))
+            yield* background(assign(next.partitions.filter((tp) => !held.has(TopicPartition.key(tp)))))
           }
         }
         subscription = next
         alive()
         if (before === undefined) {
-          if (next._tag !== "Manual") yield* background(group.run)
+          // a session that died leaves its group, so that others may go on
+          if (next._tag !== "Manual") yield* background(Effect.raceFirst(group.run, Deferred.await(ended)))
           yield* background(watch)
           yield* background(refresh)
         }
@@ -221,23 +243,27 @@ export const open = (
         )
       })
 
-    const commit: ConsumerSession["commit"] = (offsets) => {
-      const refuse = (reason: "stale" | "closed", description: string) =>
-        Effect.fail<Requests.CommitFailure>({
-          error: new CommitError({
-            reason,
-            partitions: offsets.map(({ partition, topic }) => ({ topic, partition })),
-            description
-          }),
-          retriable: false
-        })
-      if (death !== undefined) return refuse("closed", death.message)
-      if (subscription?._tag === "Manual") return requests.commit(offsets, undefined)
-      const member = group.metadata
-      return member === undefined
-        ? refuse("stale", "this member holds no partitions")
-        : requests.commit(offsets, member)
-    }
+    const refuse = (
+      offsets: ReadonlyArray<OffsetAndMetadata>,
+      reason: "stale" | "closed",
+      description: string
+    ): Requests.CommitFailure => ({
+      error: new CommitError({
+        reason,
+        partitions: offsets.map(({ partition, topic }) => ({ topic, partition })),
+        description
+      }),
+      retriable: false
+    })
+    const commit: ConsumerSession["commit"] = (offsets) =>
+      Effect.suspend(() => {
+        if (death !== undefined) return Effect.fail(refuse(offsets, "closed", death.message))
+        if (subscription?._tag === "Manual") return requests.commit(offsets, undefined)
+        const member = group.metadata
+        return member === undefined
+          ? Effect.fail(refuse(offsets, "stale", "this member holds no partitions"))
+          : requests.commit(offsets, member)
+      })
 
     return {
       capabilities,
@@ -246,9 +272,14 @@ export const open = (
       wake,
       commit,
       seek: (tp, offset) =>
-        Effect.sync(() => {
-          if (lanes.has(tp)) lanes.seek(tp, offset)
-          fetcher.look()
+        Effect.suspend(() => {
+          if (!held.has(TopicPartition.key(tp))) return Effect.void
+          if (lanes.has(tp)) {
+            lanes.seek(tp, offset)
+            return Effect.sync(() => fetcher.look())
+          }
+          lanes.open(tp, offset)
+          return fetcher.lead
         }),
       committed: (partitions) => requests.committed(partitions),
       offsets: (partitions, spec) => requests.offsets(partitions, spec),

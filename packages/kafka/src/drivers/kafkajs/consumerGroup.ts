@@ -9,7 +9,7 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { Assigner, Cluster, Consumer, GroupDescription, PartitionAssigner, PartitionMetadata } from "kafkajs"
 import type { ConsumerCallbacks, ConsumerSessionOptions, GroupMetadata } from "../../KafkaClient.ts"
-import { type ClientError, ConsumerError, type UnknownTopicError } from "../../KafkaError.ts"
+import { type ClientError, ConsumerError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
 import { balanced } from "../inmemory/Assignor.ts"
 import * as Connection from "./connection.ts"
@@ -42,7 +42,7 @@ export interface Holding {
   readonly notice: ConsumerCallbacks["onNotice"]
 }
 
-export type FatalError = ClientError | ConsumerError | UnknownTopicError
+export type FatalError = ClientError | ConsumerError
 
 /** kafkajs looks around so often while nothing is to be fetched: it bounds how long leaving takes. In milliseconds. */
 const tick = 100
@@ -57,12 +57,9 @@ const quickAsks = 3
 const leaveTimeout = 2000
 
 /** How long kafkajs may be free to join and not do it, in milliseconds. */
-const idleLimit = 5000
+const idleLimit = 10_000
 
 const restartPause = 500
-
-/** How often a topic may be missing at a join before it counts as gone. */
-const missingLimit = 5
 
 /** Outages are waited out: giving up is decided elsewhere. */
 const patience = { retries: 1_000_000, initialRetryTime: 100, maxRetryTime: 1000, factor: 0.2, multiplier: 2 }
@@ -72,7 +69,7 @@ const notJoined = -1
 
 type End =
   | { readonly _tag: "Fatal"; readonly error: FatalError }
-  | { readonly _tag: "Again"; readonly missing: UnknownTopicError | undefined }
+  | { readonly _tag: "Again" }
 
 export class Group {
   private readonly self: Membership
@@ -237,14 +234,11 @@ export class Group {
     const changed = Effect.zipRight(Queue.take(this.wishes), Effect.as(this.release, undefined))
     return Effect.gen(function*() {
       yield* Queue.take(self.wishes)
-      let missing = 0
       while (true) {
         const end = yield* Effect.raceFirst(Effect.scoped(self.belong(self.topics)), changed)
         self.feed({ _tag: "Ended" })
         if (end === undefined) continue
         if (end._tag === "Fatal") return yield* Effect.fail(end.error)
-        missing = end.missing === undefined ? 0 : missing + 1
-        if (end.missing !== undefined && missing >= missingLimit) return yield* Effect.fail(end.missing)
         yield* Effect.sleep(restartPause)
       }
     }).pipe(Effect.raceFirst(this.perform), Effect.raceFirst(this.inspect))
@@ -270,8 +264,10 @@ export class Group {
       self.member = member
       yield* Effect.addFinalizer(() => Effect.zipRight(member.leave, Effect.sync(() => (self.member = undefined))))
       const end = (error: unknown): void => {
+        // one that was told to leave has nothing more to say
+        if (member.closing) return
         self.feed({ _tag: "Ended" })
-        Deferred.unsafeDone(ended, Effect.succeed(self.endOf(error, topics)))
+        Deferred.unsafeDone(ended, Effect.succeed(self.endOf(error)))
       }
       self.listen(member, end)
       const started = yield* Effect.either(Effect.tryPromise({ try: () => member.start(), catch: (error) => error }))
@@ -307,6 +303,7 @@ export class Group {
       this.feed({ _tag: "Heartbeat", generation: groupGenerationId })
     })
     consumer.on(REBALANCING, () => {
+      if (member.closing) return
       alive()
       if (!member.told) callbacks.notice({ _tag: "Rebalancing" })
       member.stirred("Rebalancing")
@@ -326,18 +323,17 @@ export class Group {
         const out = state._tag === "Out" || (state._tag === "Closed" && !state.deliberate)
         if (!out || member.joining) idle = 0
       }
-      return { _tag: "Again", missing: undefined }
+      return { _tag: "Again" }
     })
   }
 
-  private endOf(error: unknown, topics: ReadonlySet<string>): End {
+  private endOf(error: unknown): End {
     const { environment, options } = this.self
-    const [topic] = topics
     const mapped = withoutFencing(
-      clientError(error, Connection.attempt(environment, "join group", { group: options.groupId, topic }))
+      clientError(error, Connection.attempt(environment, "join group", { group: options.groupId }))
     )
-    if (mapped._tag === "UnknownTopicError") return { _tag: "Again", missing: mapped }
-    if (isTransient(mapped)) return { _tag: "Again", missing: undefined }
+    // kafkajs takes metadata that it has not loaded for topics that do not exist
+    if (mapped._tag === "UnknownTopicError" || isTransient(mapped)) return { _tag: "Again" }
     if (mapped._tag === "KafkaRequestError") {
       return {
         _tag: "Fatal",
