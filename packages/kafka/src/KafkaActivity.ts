@@ -149,12 +149,14 @@ export class Tracker {
 type ConsumerEvent = Extract<KafkaEvent, { readonly groupId: string }>
 
 const follow = (group: Group, event: ConsumerEvent, now: number): void => {
+  // what comes late from a consumer that has ended is of no interest; only a turn of the loop is another one's beginning
+  const over = group.status === "stopped" || group.status === "died"
+  if (over && event._tag !== "LoopTurned" && event._tag !== "Stopped") return
   const of = (topicPartition: TopicPartition.TopicPartition): Partition | undefined =>
     group.partitions.get(TopicPartition.key(topicPartition))
   switch (event._tag) {
     case "LoopTurned":
-      // another consumer of the same group, after this one had ended
-      if (group.status === "stopped" || group.status === "died") {
+      if (over) {
         group.status = "joining"
         group.failure = undefined
       }

@@ -136,6 +136,27 @@ describe("KafkaHealth", () => {
       Effect.provide(broker(1)),
       Effect.provide(KafkaHealth.layer)
     ))
+
+  it.effect("a consumer that died stays dead, though its loop still looks after what is left", () =>
+    Effect.gen(function*() {
+      const kafka = yield* InMemoryBroker
+      yield* write("runs", 0, texts(1))
+      const handled = yield* Deferred.make<void>()
+      const fiber = yield* Effect.fork(
+        Effect.flip(Consumer.forEach(Runs, () => Deferred.succeed(handled, undefined)))
+      )
+      yield* Deferred.await(handled)
+      yield* kafka.kill()
+      yield* TestClock.adjust("1 minute")
+      const error = yield* Fiber.join(fiber)
+      yield* TestClock.adjust("1 minute")
+      expect(yield* only).toMatchObject({ status: "died", ready: false, live: false })
+      expect((yield* only).problems).toEqual([`it died: ${error.message}`])
+    }).pipe(
+      Effect.provide(consumer({ unavailableAfter: "2 seconds" })),
+      Effect.provide(broker(1)),
+      Effect.provide(KafkaHealth.layer)
+    ))
 })
 
 describe("an observer that throws", () => {

@@ -109,6 +109,7 @@ export class Recorder {
         ], 1)
         return
       case "Assigned": {
+        this.connections.set(event.groupId, true)
         // partitions that only change hands within this process are no rebalance
         const status = this.tracker.groups.get(event.groupId)?.status
         if (status === "running") return

@@ -263,7 +263,9 @@ export class RunLoop implements EngineContext {
         if (self.commands.length > 0) continue
         const plan = FetchPlanner.plan([...self.fills()], self.settings.prefetch)
         self.withheld = plan.withheld
-        if (self.emit.enabled) self.emit({ _tag: "LoopTurned", groupId: self.settings.groupId, ...self.buffered() })
+        if (self.emit.enabled && self.dead === undefined) {
+          self.emit({ _tag: "LoopTurned", groupId: self.settings.groupId, ...self.buffered() })
+        }
         const fetched = yield* self.session.poll(
           plan.demand,
           Math.max(0, Math.min(MAX_WAIT, self.dueAt() - self.now()))
