@@ -7,12 +7,21 @@ import * as Scope from "effect/Scope"
 import * as TopicPartition from "../../src/TopicPartition.ts"
 import * as RealKafka from "../support/RealKafka.ts"
 import { admin, evict, groupName, join, open, values, write } from "./consumerSupport.ts"
-import { makeTopic, plain, plainProducer } from "./support.ts"
+import { Faults, makeTopic, plain, plainProducer } from "./support.ts"
 
 const key = TopicPartition.key
 const numbers = (count: number, from = 0): Array<string> => Array.from({ length: count }, (_, i) => `v${from + i}`)
 
-/** What fails when a reader can be closed early. */
+/** The kind of this request. */
+const heartbeat = 12
+
+const until = (condition: () => boolean): Effect.Effect<void> =>
+  Effect.async<void>((resume) => {
+    const look = (): void => condition() ? resume(Effect.void) : void setImmediate(look)
+    look()
+  })
+
+/** A reader, and the end of it. */
 const closeable = <A, E>(make: Effect.Effect<A, E, Scope.Scope>) =>
   Effect.gen(function*() {
     const scope = yield* Scope.make()
@@ -56,18 +65,20 @@ RealKafka.suite("a consumer session through kafkajs", ({ bootstrapServers: broke
       const topic = yield* makeTopic(brokers, { partitions: 2 })
       const group = groupName()
       const mayGo = yield* Deferred.make<void>()
+      const faults = new Faults()
       yield* write(brokers, topic, numbers(3))
       yield* write(brokers, topic, numbers(3), 1)
       const first = yield* join(brokers, group, [topic], {
-        // longer than the session timeout would allow without heartbeats
-        options: { sessionTimeout: 6000, heartbeatInterval: 1000 },
+        faults,
         onRevoked: (self) => Effect.zipRight(Deferred.await(mayGo), Effect.orDie(self.commit({ 0: 3, 1: 3 })))
       })
       yield* first.holding("0 1")
       yield* first.read(6)
       const second = yield* join(brokers, group, [topic])
       expect(yield* first.told).toMatchObject({ _tag: "Revoked" })
-      yield* Effect.sleep(7000)
+      // its session stays alive for as long as it takes
+      const before = faults.requests(heartbeat)
+      yield* until(() => faults.requests(heartbeat) >= before + 5)
       expect(second.history).toEqual([])
       yield* Deferred.succeed(mayGo, undefined)
       expect(yield* first.told).toMatchObject({ _tag: "Assigned" })
@@ -375,7 +386,7 @@ RealKafka.suite("a consumer session through kafkajs", ({ bootstrapServers: broke
       const theirs = yield* Deferred.make<ReadonlyArray<number>>()
       yield* Effect.acquireRelease(
         Effect.promise(async () => {
-          const consumer = plain(brokers).consumer({ groupId: group, heartbeatInterval: 500 })
+          const consumer = plain(brokers).consumer({ groupId: group, heartbeatInterval: 500, maxWaitTimeInMs: 100 })
           consumer.on(consumer.events.GROUP_JOIN, ({ payload }) =>
             Effect.runFork(Deferred.succeed(theirs, payload.memberAssignment[topic] ?? [])))
           await consumer.connect()
