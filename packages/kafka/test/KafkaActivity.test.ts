@@ -1,0 +1,127 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as FastCheck from "effect/FastCheck"
+import { Tracker } from "../src/KafkaActivity.ts"
+import type { KafkaEvent } from "../src/KafkaEvent.ts"
+
+const groupId = "kitchen"
+const partitions = [0, 1, 2].map((partition) => ({ topic: "orders", partition }))
+
+const someOf = FastCheck.subarray(partitions)
+const one = FastCheck.constantFrom(...partitions)
+const offset = FastCheck.bigInt({ min: 0n, max: 50n })
+
+const event: FastCheck.Arbitrary<KafkaEvent> = FastCheck.oneof(
+  FastCheck.constant<KafkaEvent>({ _tag: "LoopTurned", groupId, bufferedRecords: 0, bufferedBytes: 0 }),
+  FastCheck.constant<KafkaEvent>({ _tag: "Rebalancing", groupId }),
+  FastCheck.constant<KafkaEvent>({ _tag: "Stopped", groupId, millis: 1 }),
+  someOf.map((partitions): KafkaEvent => ({ _tag: "Revoked", groupId, partitions })),
+  someOf.map((partitions): KafkaEvent => ({ _tag: "Lost", groupId, partitions })),
+  FastCheck.tuple(someOf, offset).map(([partitions, start]): KafkaEvent => ({
+    _tag: "Assigned",
+    groupId,
+    partitions,
+    positions: partitions.map(() => start),
+    millis: 1
+  })),
+  FastCheck.tuple(one, offset, offset).map(([topicPartition, position, ahead]): KafkaEvent => ({
+    _tag: "Polled",
+    groupId,
+    topicPartition,
+    records: 1,
+    bytes: 1,
+    position,
+    highWatermark: position + ahead,
+    lastTimestamp: position,
+    bufferedRecords: 1,
+    bufferedBytes: 1
+  })),
+  FastCheck.tuple(one, offset).map(([topicPartition, position]): KafkaEvent => ({
+    _tag: "HandedOut",
+    groupId,
+    topicPartition,
+    records: 1,
+    position
+  })),
+  FastCheck.tuple(one, offset).map(([topicPartition, to]): KafkaEvent => ({
+    _tag: "OffsetReset",
+    groupId,
+    topicPartition,
+    from: undefined,
+    to
+  })),
+  FastCheck.tuple(one, offset).map(([topicPartition, offset]): KafkaEvent => ({
+    _tag: "Committed",
+    groupId,
+    offsets: [{ ...topicPartition, offset }],
+    millis: 1
+  }))
+)
+
+describe("Tracker", () => {
+  it("knows exactly the partitions that are assigned, and no lag is ever below zero, whatever happens", () => {
+    FastCheck.assert(FastCheck.property(FastCheck.array(event, { maxLength: 60 }), (events) => {
+      const tracker = new Tracker()
+      const assigned = new Set<number>()
+      let over = false
+      for (const [now, event] of events.entries()) {
+        tracker.onEvent(event, now)
+        if (event._tag === "LoopTurned") over = false
+        if (event._tag === "Assigned" && !over) {
+          for (const { partition } of event.partitions) assigned.add(partition)
+        }
+        if (event._tag === "Revoked" || event._tag === "Lost") {
+          for (const { partition } of event.partitions) assigned.delete(partition)
+        }
+        if (event._tag === "Stopped") {
+          over = true
+          assigned.clear()
+        }
+        const known = [...tracker.groups.values()].flatMap((group) => [...group.partitions.values()])
+        expect(new Set(known.map(({ topicPartition }) => topicPartition.partition))).toEqual(assigned)
+        for (const partition of known) {
+          expect(partition.lag ?? 0n).toBeGreaterThanOrEqual(0n)
+          expect(partition.committedLag ?? 0n).toBeGreaterThanOrEqual(0n)
+          expect(partition.lagMillis(now) ?? 0).toBeGreaterThanOrEqual(0)
+          expect(partition.progressAt).toBeLessThanOrEqual(now)
+        }
+      }
+    }))
+  })
+
+  it("the lag in time is that of the next record that waits, also after going back", () => {
+    const tracker = new Tracker()
+    const topicPartition = partitions[0]!
+    const polled = (position: bigint, lastTimestamp: bigint): KafkaEvent => ({
+      _tag: "Polled",
+      groupId,
+      topicPartition,
+      records: 10,
+      bytes: 10,
+      position,
+      highWatermark: 30n,
+      lastTimestamp,
+      bufferedRecords: 0,
+      bufferedBytes: 0
+    })
+    const handedOut = (position: bigint): KafkaEvent => ({
+      _tag: "HandedOut",
+      groupId,
+      topicPartition,
+      records: 1,
+      position
+    })
+    const lagAfter = (...events: ReadonlyArray<KafkaEvent>) => {
+      for (const event of events) tracker.onEvent(event, 1000)
+      return tracker.groups.get(groupId)?.partitions.get("orders:0")?.lagMillis(1000)
+    }
+    expect(lagAfter({ _tag: "Assigned", groupId, partitions: [topicPartition], positions: [0n], millis: 1 })).toBe(
+      undefined
+    )
+    expect(lagAfter(polled(10n, 100n), polled(20n, 200n))).toBe(900)
+    expect(lagAfter(handedOut(9n))).toBe(900)
+    expect(lagAfter(handedOut(10n))).toBe(800)
+    expect(lagAfter(handedOut(20n))).toBe(800)
+    expect(lagAfter(polled(10n, 100n))).toBe(900)
+    expect(lagAfter(polled(30n, 300n), handedOut(30n))).toBe(0)
+  })
+})
