@@ -256,7 +256,7 @@ export class RunLoop implements EngineContext {
         self.assignments.checkGates(now)
         self.checkEndedStreams(now)
         self.checkStalls(now)
-        if (self.isStopped(now)) return
+        if (self.dead !== undefined || self.isStopped(now)) return
         yield* self.syncSubscription()
         self.commits.book.release(now, self.assignments.gates.length > 0 || self.stopping !== undefined)
         yield* self.commits.send()
