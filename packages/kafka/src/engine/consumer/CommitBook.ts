@@ -165,6 +165,14 @@ export class CommitBook {
     return batch
   }
 
+  /** What was deferred and could not be sent goes with the next request. */
+  again(batch: Batch): void {
+    for (const [partition, offset] of batch.offsets) {
+      if (isCurrent(partition)) raise(this.next.offsets, partition, offset)
+    }
+    this.next.deferred = true
+  }
+
   /** Everything that will never be sent, the request under way included. */
   abandon(): ReadonlyArray<Batch> {
     const batches = this.sent === undefined ? [this.next] : [this.sent, this.next]

@@ -21,6 +21,10 @@ export class Commits {
   readonly book = new CommitBook()
   /** When the last request was confirmed, in milliseconds. */
   lastAt: number | undefined = undefined
+  /** Since when the broker has not answered to commits, in milliseconds. */
+  private unansweredSince: number | undefined = undefined
+  /** Whether the request that failed last may succeed later. */
+  private recoverable = false
   private readonly context: EngineContext
   /** Why nothing is committed any more. */
   private closed: StreamError | undefined = undefined
@@ -131,7 +135,11 @@ export class Commits {
       const offsets = [...batch.offsets].map(([one, offset]) => ({ ...one.topicPartition, offset }))
       return offsets.length === 0 ? Effect.void : this.context.session.commit(offsets)
     })
-    const toError = ({ error }: { readonly error: CommitError | ClientError }): CommitError => {
+    const toError = ({ error, retriable }: {
+      readonly error: CommitError | ClientError
+      readonly retriable: boolean
+    }): CommitError => {
+      this.recoverable = retriable
       if (error._tag === "CommitError") return error
       const reason = error._tag === "KafkaAuthorizationError" || error._tag === "KafkaAuthenticationError" ||
           (error._tag === "KafkaRequestError" && !error.retriable)
@@ -150,11 +158,15 @@ export class Commits {
       Effect.mapError(toError),
       Effect.timeoutFail({
         duration: this.context.settings.commitTimeout,
-        onTimeout: () => this.commitError("timeout", batch.offsets.keys())
+        onTimeout: () => {
+          this.recoverable = true
+          return this.commitError("timeout", batch.offsets.keys())
+        }
       }),
       Effect.tap(() =>
         Effect.sync(() => {
           this.lastAt = this.context.now()
+          this.unansweredSince = undefined
           if (!this.context.emit.enabled || batch.offsets.size === 0) return
           this.context.emit({
             _tag: "Committed",
@@ -181,6 +193,14 @@ export class Commits {
     })
   }
 
+  /** Whether commits have gone unanswered for so long that streams, which nobody waits for, have to be told. */
+  private isUnavailable(): boolean {
+    const { commitTimeout, unavailableAfter } = this.context.settings
+    const now = this.context.now()
+    this.unansweredSince ??= now - commitTimeout
+    return now - this.unansweredSince >= unavailableAfter
+  }
+
   /** What became of the request under way. */
   onEnded(exit: Exit.Exit<void, CommitError>): void {
     if (Exit.isSuccess(exit)) {
@@ -196,8 +216,10 @@ export class Commits {
       Cause.failureOption(exit.cause),
       () => this.commitError("closed", batch.offsets.keys(), Cause.squash(exit.cause))
     )
-    this.emitCommitFailed(batch, error, false)
+    const again = batch.deferred && error.reason === "timeout" && this.recoverable && !this.isUnavailable()
+    this.emitCommitFailed(batch, error, again)
     for (const settle of batch.waiting) settle(error, batch.stale)
+    if (again) return this.book.again(batch)
     if (!batch.deferred || error.reason === "stale") return
     for (const partition of batch.offsets.keys()) this.context.laneOf(partition)?.finish(Option.some(error))
   }

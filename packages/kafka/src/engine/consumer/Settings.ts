@@ -28,7 +28,10 @@ export interface Options {
   readonly sessionTimeout?: Duration.DurationInput | undefined
   /** 3 seconds by default; at most a third of `sessionTimeout`. */
   readonly heartbeatInterval?: Duration.DurationInput | undefined
-  /** How long a commit is retried. 15 seconds by default. */
+  /**
+   * How long a commit is tried. 15 seconds by default. Where nobody waits for it, as with `commitWithin` and `forEach`,
+   * it is then tried again, until `unavailableAfter`.
+   */
   readonly commitTimeout?: Duration.DurationInput | undefined
   /** How long `stop` and the closing of the scope wait for records in hand. 30 seconds by default. */
   readonly stopTimeout?: Duration.DurationInput | undefined
