@@ -290,6 +290,40 @@ describe("bounds", () => {
       assert.deepStrictEqual(metadata.map(({ offset }) => offset), values.map((_, i) => BigInt(i)))
     }).pipe(Effect.provide(producer(small))))
 
+  it.effect("sendAll has its time from when it is its turn, and lets others come between", () =>
+    Effect.gen(function*() {
+      const script = yield* Script
+      const sending = yield* Effect.fork(
+        Producer.sendAll(Orders, Array.from({ length: 12 }, (_, i) => ({ key: null, value: large + i })))
+      )
+      yield* settled
+      const [other] = yield* forkAll([send("between")])
+      const seen: Array<string> = []
+      while (seen.length < 13) {
+        const request = yield* script.request
+        yield* TestClock.adjust("3 seconds")
+        seen.push(...request.values[0]!.map((value) => value.replace(large, "")))
+        yield* request.store
+      }
+      assert.strictEqual((yield* Fiber.join(sending)).length, 12)
+      yield* Fiber.join(other!)
+      assert.deepStrictEqual(seen.filter((value) => value !== "between"), Array.from({ length: 12 }, (_, i) => `${i}`))
+      assert.isBelow(seen.indexOf("between"), 6)
+    }).pipe(Effect.provide(producer({ ...small, deliveryTimeout: "20 seconds" }))))
+
+  it.effect("sendAll that finds no room any more fails the rest without waiting for each", () =>
+    Effect.gen(function*() {
+      yield* Script
+      const sending = yield* Effect.fork(
+        Producer.sendAll(Orders, Array.from({ length: 20 }, (_, i) => ({ key: null, value: large + i })))
+      )
+      yield* TestClock.adjust("10 seconds")
+      const error = yield* Effect.flip(Fiber.join(sending))
+      assert(error._tag === "ProducerError")
+      assert.deepStrictEqual([error.reason, error.records], ["timeout", Array.from({ length: 20 }, (_, i) => i)])
+      assert.isFalse(error.retriable, "the first may have been stored")
+    }).pipe(Effect.provide(producer(small))))
+
   it.effect("enqueue ends when there is room, and its effect when there is an acknowledgement", () =>
     Effect.gen(function*() {
       const script = yield* Script

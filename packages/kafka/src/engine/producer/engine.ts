@@ -82,19 +82,23 @@ export const make = (
       return Effect.fail(error)
     }
 
-    /** Why nothing more is taken, or not here, or not now. */
-    const obstacle = (topic: string, bytes: number, within: Transaction): SendError | BufferFullError | undefined => {
+    /** Why nothing is taken any more, or not here. */
+    const misplaced = (topic: string, within: Transaction): SendError | undefined => {
       const over = refusal(topic)
       if (over !== undefined) return over
-      if (transactionalId !== undefined && (within === undefined || within !== current() || !within.open)) {
-        return partition.invalid(topic, "a transactional producer sends within Producer.transaction, and this is not")
-      }
-      return settings.onBufferFull === "wait" || accumulator.hasRoom(bytes) ? undefined : new BufferFullError({
-        topic,
-        bufferedBytes: accumulator.bufferedBytes,
-        limitBytes: settings.bufferMemory
-      })
+      return transactionalId === undefined || (within !== undefined && within === current() && within.open)
+        ? undefined
+        : partition.invalid(topic, "a transactional producer sends within Producer.transaction, and this is not")
     }
+
+    /** Why nothing is taken any more, or not here, or not now. */
+    const obstacle = (topic: string, bytes: number, within: Transaction): SendError | BufferFullError | undefined =>
+      misplaced(topic, within) ??
+        (settings.onBufferFull === "wait" || accumulator.hasRoom(bytes) ? undefined : new BufferFullError({
+          topic,
+          bufferedBytes: accumulator.bufferedBytes,
+          limitBytes: settings.bufferMemory
+        }))
 
     const tooLarge = (topic: string, size: number): ProducerError | undefined =>
       size + batchOverhead <= maxRequestSize ? undefined : new ProducerError({
@@ -187,6 +191,9 @@ export const make = (
 
     // -- many records ---------------------------------------------------------------------------------------------
 
+    /** What one caller puts into the line for room at a time: others want to come between. */
+    const pieceSize = settings.onBufferFull === "wait" ? settings.bufferMemory / 2 : Infinity
+
     /** Hands over all of them, or none where one of them is not fit to be sent. */
     const hand = (
       topic: topics.KnownTopic,
@@ -195,22 +202,18 @@ export const make = (
       indexed: boolean,
       within: Transaction
     ): Effect.Effect<Handed, ProduceError> => {
-      const at = now()
-      const group = new Group(topic.name, raws.length, indexed)
-      const entries: Array<Entry> = []
+      const sizes: Array<number> = []
+      const partitions: Array<number> = []
       const unfit = new Map<number, ProducerError | UnknownTopicError>()
       let bytes = 0
       for (let i = 0; i < raws.length; i++) {
-        const raw = raws[i]!
-        const size = sizeOf(raw)
-        const chosen = tooLarge(topic.name, size) ??
-          partition.choose(topic, raw.key, records[i]!.partition, partitioner)
-        if (typeof chosen === "number") {
-          entries.push(new GroupEntry(topic.queues, chosen, raw, size, at + deliveryTimeout, group, i))
-          bytes += size
-        } else {
-          unfit.set(i, chosen)
-        }
+        const { key } = raws[i]!
+        const size = sizeOf(raws[i]!)
+        const chosen = tooLarge(topic.name, size) ?? partition.choose(topic, key, records[i]!.partition, partitioner)
+        if (typeof chosen !== "number") unfit.set(i, chosen)
+        else partitions.push(chosen)
+        sizes.push(size)
+        bytes += size
       }
       const [first] = unfit.values()
       if (first !== undefined) {
@@ -219,8 +222,40 @@ export const make = (
       }
       const error = obstacle(topic.name, bytes, within)
       if (error !== undefined) return refuse(topic.name, raws.length, error)
-      for (const entry of entries) append(entry, at)
-      return Effect.succeed({ group, entries })
+
+      const group = new Group(topic.name, raws.length, indexed)
+      const entries: Array<Entry> = []
+      const handPiece = (): Effect.Effect<void> => {
+        const at = now()
+        for (let room = pieceSize; entries.length < raws.length && room > 0;) {
+          const i = entries.length
+          const entry = new GroupEntry(
+            topic.queues,
+            partitions[i]!,
+            raws[i]!,
+            sizes[i]!,
+            at + deliveryTimeout,
+            group,
+            i
+          )
+          room -= entry.size
+          entries.push(entry)
+          append(entry, at)
+        }
+        return entries.length < raws.length ? group.decided(entries.length) : Effect.void
+      }
+      const all = Effect.whileLoop({
+        while: () => {
+          if (entries.length === raws.length) return false
+          const error = group.turnedAway ?? misplaced(topic.name, within)
+          if (error === undefined) return true
+          for (let i = entries.length; i < raws.length; i++) group.onFailed(i, error)
+          return false
+        },
+        body: handPiece,
+        step: () => {}
+      })
+      return Effect.as(Effect.onInterrupt(all, () => withdrawAll(entries)), { group, entries })
     }
 
     const handAll = <Slug extends string, K, V, R>(
@@ -254,7 +289,10 @@ export const make = (
       Effect.flatMap(
         handAll(topic, records, indexed),
         ({ entries, group }) =>
-          Effect.as(Effect.onInterrupt(group.accepted, () => withdrawAll(entries)), group.acknowledged)
+          Effect.flatMap(
+            Effect.onInterrupt(group.decided(records.length), () => withdrawAll(entries)),
+            () => group.handedOver
+          )
       )
 
     return {

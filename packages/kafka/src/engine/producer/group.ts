@@ -16,11 +16,13 @@ export class Group {
   private readonly metadata: Array<RecordMetadata>
   private readonly errors = new Map<number, SendError>()
   private unsettled: number
-  /** The records before this index have left the line before the buffer, which keeps their order. */
-  private decided = 0
+  /** The records before this index are in the buffer, or have failed: the line before the buffer keeps their order. */
+  private decidedTo = 0
+  private onDecided: { readonly upTo: number; readonly resume: (done: Effect.Effect<void>) => void } | undefined
   private outcome: Outcome | undefined = undefined
-  private onDecided: (() => void) | undefined = undefined
   private readonly onOutcome: Array<(outcome: Outcome) => void> = []
+  /** Why a record did not get into the buffer. */
+  turnedAway: SendError | undefined = undefined
 
   /** `indexed`: errors say which records they are about. */
   constructor(topic: string, records: number, indexed: boolean) {
@@ -31,13 +33,13 @@ export class Group {
     if (records === 0) this.outcome = Exit.succeed(this.metadata)
   }
 
-  /** Until every record is in the buffer. Fails where none is and none will be, for lack of room. For one fiber. */
-  readonly accepted: Effect.Effect<void, SendError> = Effect.async((resume) => {
-    const done = (): void =>
-      resume(this.outcome !== undefined && Exit.isFailure(this.outcome) ? this.outcome : Effect.void)
-    if (this.decided === this.metadata.length) done()
-    else this.onDecided = done
-  })
+  /** Until the records before this index are in the buffer, or have failed. For one fiber. */
+  decided(upTo: number): Effect.Effect<void> {
+    return Effect.async((resume) => {
+      if (this.decidedTo >= upTo) resume(Effect.void)
+      else this.onDecided = { upTo, resume }
+    })
+  }
 
   /** Where all of the records are, or what went wrong with which. */
   readonly acknowledged: Effect.Effect<ReadonlyArray<RecordMetadata>, SendError> = Effect.async((resume) => {
@@ -46,8 +48,11 @@ export class Group {
     return Effect.sync(() => void this.onOutcome.splice(this.onOutcome.indexOf(resume), 1))
   })
 
-  get isAcknowledged(): boolean {
-    return this.outcome !== undefined
+  /** How to wait for all of the records, once they are decided; fails where there was no room and nothing is left. */
+  get handedOver(): Effect.Effect<Effect.Effect<ReadonlyArray<RecordMetadata>, SendError>, SendError> {
+    return this.turnedAway !== undefined && this.outcome !== undefined && Exit.isFailure(this.outcome)
+      ? Effect.failCause(this.outcome.cause)
+      : Effect.succeed(this.acknowledged)
   }
 
   onAccepted(index: number): void {
@@ -59,14 +64,18 @@ export class Group {
   }
   onFailed(index: number, error: SendError): void {
     this.errors.set(index, error)
+    if (index >= this.decidedTo) this.turnedAway ??= error
     this.settle()
     this.decide(index)
   }
 
   private decide(index: number): void {
-    if (index < this.decided) return
-    this.decided = index + 1
-    if (this.decided === this.metadata.length) this.onDecided?.()
+    if (index < this.decidedTo) return
+    this.decidedTo = index + 1
+    const waiting = this.onDecided
+    if (waiting === undefined || this.decidedTo < waiting.upTo) return
+    this.onDecided = undefined
+    waiting.resume(Effect.void)
   }
 
   private settle(): void {
@@ -85,12 +94,14 @@ export class Group {
     const records = [...this.errors.keys()].sort((a, b) => a - b)
     const first = this.errors.get(records[0]!)!
     if (!this.indexed) return first
-    if (first._tag === "ProducerError") return withRecords(first, records)
+    const errors = [...this.errors.values()]
+    const retriable = errors.every((error) => error._tag === "ProducerError" && error.retriable)
+    if (first._tag === "ProducerError") return withRecords(first, records, retriable)
     if (records.length === this.metadata.length) return first
     return new ProducerError({
       topic: this.topic,
       reason: "refused",
-      retriable: false,
+      retriable,
       records,
       description: `${records.length} of ${this.metadata.length} records were not stored: ${first.message}`,
       cause: first
@@ -130,13 +141,17 @@ export class GroupEntry extends Entry {
 }
 
 /** The same error, naming the records of `sendAll` that it is about. */
-export const withRecords = (error: ProducerError, records: ReadonlyArray<number>): ProducerError =>
+export const withRecords = (
+  error: ProducerError,
+  records: ReadonlyArray<number>,
+  retriable: boolean = error.retriable
+): ProducerError =>
   new ProducerError({
     topic: error.topic,
     ...(error.partition === undefined ? {} : { partition: error.partition }),
     reason: error.reason,
     ...(error.code === undefined ? {} : { code: error.code }),
-    retriable: error.retriable,
+    retriable,
     records,
     description: error.description,
     ...(error.cause === undefined ? {} : { cause: error.cause })

@@ -2,12 +2,13 @@
  * The producer's options, checked and filled in. What nobody set gives way to what somebody did; only what was set on
  * both sides can contradict.
  */
-import * as ConfigError from "effect/ConfigError"
+import type * as ConfigError from "effect/ConfigError"
 import * as Duration from "effect/Duration"
-import * as Either from "effect/Either"
+import type * as Either from "effect/Either"
 import type { CompressionType } from "../../KafkaClient.ts"
 import * as Partitioner from "../../Partitioner.ts"
 import type { Options } from "../../Producer.ts"
+import { ConfigProblems } from "../configProblems.ts"
 
 /** Sizes in bytes, times in milliseconds. */
 export interface Settings {
@@ -41,9 +42,8 @@ export const defaults = {
 
 /** The settings, or every problem there is. */
 export const check = (options: Options): Either.Either<Settings, ConfigError.ConfigError> => {
-  const problems: Array<ConfigError.ConfigError> = []
-  const refuse = (option: keyof Options, message: string): void =>
-    void problems.push(ConfigError.InvalidData([option], message))
+  const problems = new ConfigProblems()
+  const refuse = (option: keyof Options, message: string): undefined => problems.add([option], message)
 
   const millis = (option: keyof Options, value: Duration.DurationInput | undefined, least: 0 | 1) => {
     if (value === undefined) return undefined
@@ -60,13 +60,14 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
   }
   const bytes = (option: keyof Options, value: number | undefined) => {
     if (value === undefined || (Number.isSafeInteger(value) && value > 0)) return value
-    refuse(option, `has to be a positive whole number of bytes, and is ${value}`)
-    return undefined
+    return refuse(option, `has to be a positive whole number of bytes, and is ${value}`)
   }
   const oneOf = <A extends string>(option: keyof Options, value: A | undefined, allowed: ReadonlyArray<A>) => {
     if (value === undefined || allowed.includes(value)) return value
-    refuse(option, `has to be one of ${allowed.map((one) => `"${one}"`).join(", ")}, and is ${JSON.stringify(value)}`)
-    return undefined
+    return refuse(
+      option,
+      `has to be one of ${allowed.map((one) => `"${one}"`).join(", ")}, and is ${JSON.stringify(value)}`
+    )
   }
 
   const acks = oneOf("acks", options.acks, ["all", "leader", "none"]) ?? "all"
@@ -119,8 +120,7 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
     refuse("transactionTimeout", "has no meaning without a transactionalId")
   }
 
-  if (problems.length > 0) return Either.left(problems.reduce((left, right) => ConfigError.And(left, right)))
-  return Either.right({
+  return problems.orElse(() => ({
     clientId: options.clientId,
     acks,
     idempotent,
@@ -137,5 +137,5 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
     transactionalId: options.transactionalId,
     transactionTimeout,
     partitioner: options.partitioner ?? Partitioner.java
-  })
+  }))
 }
