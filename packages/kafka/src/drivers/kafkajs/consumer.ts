@@ -129,7 +129,8 @@ export const open = (
       environment,
       options,
       alive,
-      reachable: () => silence() < reachableWithin,
+      leave: (memberId) =>
+        Effect.suspend(() => silence() < reachableWithin ? Effect.ignore(requests.leave(memberId)) : Effect.void),
       callbacks: {
         assign,
         halt,

@@ -358,6 +358,14 @@ export class ConsumerRequests {
     )
   }
 
+  /** Says that a member is gone, so that others need not wait for it. */
+  leave(memberId: string): Effect.Effect<void, LookupError> {
+    const { groupId } = this.self.options
+    return Effect.asVoid(
+      this.ask("leave group", () => this.viaCoordinator((coordinator) => coordinator.leaveGroup({ groupId, memberId })))
+    )
+  }
+
   /** One request, once. `member` is absent for a reader without a group. */
   commit(
     offsets: ReadonlyArray<OffsetAndMetadata>,

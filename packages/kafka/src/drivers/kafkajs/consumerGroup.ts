@@ -25,8 +25,8 @@ export interface Membership {
   readonly callbacks: Holding
   /** Called with each sign of life of the coordinator. */
   readonly alive: () => void
-  /** Whether the cluster answered lately: if not, nobody is told goodbye. */
-  readonly reachable: () => boolean
+  /** Says that a member is gone. Takes as long as it likes. */
+  readonly leave: (memberId: string) => Effect.Effect<void>
 }
 
 /**
@@ -53,8 +53,8 @@ const heartbeatAtMost = 250
 /** How often kafkajs asks anew, with growing pauses from 50 ms on, before it is sent back to its heartbeats. */
 const quickAsks = 3
 
-/** How long a goodbye may take, in milliseconds. */
-const leaveTimeout = 2000
+/** How long leaving may take, in milliseconds: saying so, and kafkajs's own end. */
+const leaveTimeout = { said: 1000, ended: 500 }
 
 /** How long kafkajs may be free to join and not do it, in milliseconds. */
 const idleLimit = 10_000
@@ -311,10 +311,7 @@ export class Group {
     consumer.on(CRASH, ({ payload }) => end(payload.error))
   }
 
-  /**
-   * Ends when kafkajs is out of the group and does nothing about it: it lost its place while it was told to go on, or
-   * it joined and was not told its partitions, which it takes for no reason to ask again.
-   */
+  /** Ends when kafkajs is out of the group and does nothing about it: it lost its place while it was told to go on. */
   private idleness(member: Member): Effect.Effect<End> {
     return Effect.gen(this, function*() {
       for (let idle = 0; idle < idleLimit; idle += tick) {
@@ -368,12 +365,12 @@ class Closing extends Error {
   readonly retriable = false
 }
 
-/** The kind of the request to join. */
+/** Kinds of requests. */
 const joinGroup = 11
+const heartbeat = 12
 
-const isJoinAnswer = (u: unknown): u is { readonly memberId: string; readonly generationId: number } =>
-  typeof u === "object" && u !== null && "memberId" in u && typeof u.memberId === "string" && "generationId" in u &&
-  typeof u.generationId === "number"
+const hasMemberId = (u: unknown): u is { readonly memberId: string } =>
+  typeof u === "object" && u !== null && "memberId" in u && typeof u.memberId === "string"
 
 const held = "records in hand are being settled"
 
@@ -387,7 +384,7 @@ interface Door {
 /**
  * A kafkajs consumer, from its start until it has left.
  */
-class Member {
+class Member implements Internals.Listener {
   readonly consumer: Consumer
   closing = false
   /** Whether it may have sent a request to join that was not answered yet. */
@@ -396,8 +393,10 @@ class Member {
   private readonly connection: Connection.Connection
   private readonly topics: ReadonlyArray<string>
   private cluster!: Internals.OpenCluster
-  private answer: { readonly memberId: string; readonly generationId: number } | undefined = undefined
-  private running: Promise<void> | undefined = undefined
+  private memberId: string | undefined = undefined
+  private generation: number | undefined = undefined
+  /** How often it was answered since it joined a generation whose assignment it has not heard yet. */
+  private unsynced = 0
   /** Whether the present rebalance was told of. */
   told = false
   private rebalancing = false
@@ -436,12 +435,26 @@ class Member {
 
   private assigner(door: Door): PartitionAssigner {
     return ({ cluster }): Assigner => {
-      // kafkajs joins although one of its topics has no leader, and tells the generation
-      this.cluster = Internals.opened(cluster, (apiKey, answer) => {
-        if (apiKey === joinGroup && isJoinAnswer(answer)) this.answer = answer
-      })
+      // kafkajs joins although one of its topics has no leader, and lets us hear the generation
+      this.cluster = Internals.opened(cluster, this)
       return this.assignerOf(cluster, door)
     }
+  }
+
+  answered(apiKey: number, answer: unknown): void {
+    if (apiKey === joinGroup && hasMemberId(answer) && "generationId" in answer) {
+      this.memberId = answer.memberId
+      this.generation = Number(answer.generationId)
+      this.unsynced = 1
+    } else if (apiKey === heartbeat && this.unsynced > 0 && this.unsynced++ >= 2) {
+      // it was not told its partitions, and goes on as a member of the new generation with those of the old one
+      throw new Wait("the rebalance was not completed")
+    }
+  }
+
+  failed(apiKey: number, error: unknown): void {
+    // the coordinator gives a name before it lets a new member in
+    if (apiKey === joinGroup && hasMemberId(error)) this.memberId = error.memberId
   }
 
   private assignerOf(cluster: Cluster, door: Door): Assigner {
@@ -494,7 +507,6 @@ class Member {
       eachBatchAutoResolve: false,
       eachBatch: () => Promise.resolve()
     })
-    this.running = running
     // in time for the first fetch, and for good: what is paused stays so
     this.consumer.pause(this.topics.map((topic) => ({ topic })))
     await running
@@ -502,12 +514,13 @@ class Member {
 
   /** The generation that a member has joined, if it was heard. */
   generationOf(memberId: string): number | undefined {
-    return this.answer?.memberId === memberId ? this.answer.generationId : undefined
+    return this.memberId === memberId ? this.generation : undefined
   }
 
   /** Something happened, and no request to join is under way. */
   stirred(what: "Joined" | "Heartbeat" | "Rebalancing"): void {
     this.joining = false
+    if (what === "Joined") this.unsynced = 0
     this.rebalancing = what === "Rebalancing"
     this.told = what === "Rebalancing"
   }
@@ -529,18 +542,18 @@ class Member {
     return found.state === "Stable" ? "stable" : "rebalancing"
   }
 
-  /** Leaves the group, bounded in time. */
+  /** Leaves the group, wherever kafkajs is with it, bounded in time. */
   get leave(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.closing = true
-      const goodbye = async (): Promise<void> => {
-        // kafkajs forgets to leave when it is stopped before it has joined
-        await this.running
-        await this.consumer.disconnect()
-      }
-      return Effect.ensuring(
-        this.self.reachable() ? within(leaveTimeout, goodbye) : Effect.void,
-        Effect.sync(this.connection.kill)
+      const { memberId } = this
+      const said = memberId === undefined ? Effect.void : this.self.leave(memberId)
+      return Effect.zipRight(
+        Effect.timeoutOption(Effect.disconnect(Effect.interruptible(said)), leaveTimeout.said),
+        Effect.zipRight(
+          Effect.sync(this.connection.kill),
+          within(leaveTimeout.ended, () => this.consumer.disconnect())
+        )
       )
     })
   }

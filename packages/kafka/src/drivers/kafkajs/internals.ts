@@ -220,6 +220,7 @@ export interface Broker {
     readonly groups: ReadonlyArray<DescribedGroup>
   }>
   readonly deleteGroups: (groupIds: ReadonlyArray<string>) => Promise<{ readonly results: ReadonlyArray<Part> }>
+  readonly leaveGroup: (member: { readonly groupId: string; readonly memberId: string }) => Promise<unknown>
   readonly offsetFetch: (request: {
     readonly groupId: string
     /** All of them, if empty. */
@@ -376,13 +377,19 @@ const calm = ({ requestQueue }: { readonly requestQueue: RequestQueue }): void =
 
 const fetch = 1
 
-/** What a broker answered, by the kind of request. */
-type OnAnswer = (apiKey: number, answer: unknown) => void
+/** Hears what comes of requests, by their kind. */
+export interface Listener {
+  /** What it throws, the request fails with. */
+  readonly answered: (apiKey: number, answer: unknown) => void
+  readonly failed: (apiKey: number, error: unknown) => void
+}
+
+const deaf: Listener = { answered: () => {}, failed: () => {} }
 
 /**
  * Changes a cluster that is not connected yet as is told above.
  */
-export const opened = (cluster: Cluster, onAnswer: OnAnswer = () => {}): OpenCluster => {
+export const opened = (cluster: Cluster, listener: Listener = deaf): OpenCluster => {
   const open = cluster as OpenCluster
   const pool = open.brokerPool
   const waiting = new Map<Broker, number>()
@@ -403,10 +410,11 @@ export const opened = (cluster: Cluster, onAnswer: OnAnswer = () => {}): OpenClu
       try {
         const answer = await send(withPartsApart(call))
         silent.delete(broker)
-        onAnswer(apiKey, answer)
+        listener.answered(apiKey, answer)
         return answer
       } catch (error) {
         if (error instanceof Error && error.name === "KafkaJSRequestTimeoutError") silent.add(broker)
+        listener.failed(apiKey, error)
         throw error
       } finally {
         count(-1)
