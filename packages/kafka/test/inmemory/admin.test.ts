@@ -35,6 +35,8 @@ describe("administration", () => {
       assert.strictEqual(yield* create(topic("a", { config: { "no.such": "1" } })), "INVALID_CONFIG")
       assert.strictEqual(yield* create(topic("a", { config: { "retention.ms": "long" } })), "INVALID_CONFIG")
       assert.strictEqual(yield* create(topic("a", { config: { "cleanup.policy": "burn" } })), "INVALID_CONFIG")
+      assert.strictEqual(yield* create(topic("a", { config: { "retention.ms": "-2" } })), "INVALID_CONFIG")
+      assert.strictEqual(yield* create(topic("both", { config: { "cleanup.policy": "compact, delete" } })), "fine")
       assert.strictEqual(yield* create(topic("a.b")), "fine")
       assert.strictEqual(yield* create(topic("a_b")), "INVALID_TOPIC_EXCEPTION")
       yield* broker.deny("topic", "secret")
@@ -112,7 +114,7 @@ describe("administration", () => {
       yield* to(1n)
       const member = yield* broker.join("group", ["t"])
       yield* settle
-      assert.strictEqual(yield* code(to(2n)), "UNKNOWN_MEMBER_ID")
+      assert.strictEqual(yield* code(to(2n)), "NON_EMPTY_GROUP")
       assert.strictEqual(yield* code(admin.deleteGroups(["group"])), "NON_EMPTY_GROUP")
       const [described] = yield* admin.describeGroups(["group"])
       assert.strictEqual(described?.state, "Stable")

@@ -137,6 +137,25 @@ describe("fetching", () => {
       assert.isTrue((yield* slow.disarm) >= 2)
     }).pipe(Effect.provide(InMemoryKafka.layer)))
 
+  it.scoped("a failure that is found late, with the next answer on its way, does not make a waiting poll spin", () =>
+    Effect.gen(function*() {
+      const { broker, client } = yield* setup()
+      const one = yield* open(client)
+      yield* join(one)
+      const slow = yield* broker.delay("fetch", 50)
+      yield* broker.failNext("fetch", 1, "NOT_LEADER_OR_FOLLOWER")
+      yield* poll(one, 0)
+      yield* TestClock.adjust(50)
+      // it has failed while nobody asked; the next one finds nothing, and then something comes
+      assert.deepStrictEqual(yield* poll(one), [])
+      const waiting = yield* Effect.fork(one.poll(10_000))
+      yield* TestClock.adjust(60)
+      yield* slow.disarm
+      yield* produce(broker, 0, "a")
+      yield* TestClock.adjust(1000)
+      assert.deepStrictEqual(yield* Fiber.join(waiting), ["a"])
+    }).pipe(Effect.provide(InMemoryKafka.layer)))
+
   it.scoped("a topic that is deleted, or may not be read any more, is a fault of its partitions alone", () =>
     Effect.gen(function*() {
       const { admin, broker, client } = yield* setup()

@@ -11,7 +11,7 @@ import type { Cluster, Topic } from "./Cluster.ts"
 import { nobody } from "./Group.ts"
 import { connect, retrying } from "./Lifeline.ts"
 import type { Link, Network, Timings } from "./Network.ts"
-import { aboutNoTopic, clientError, ok, type Reply } from "./Protocol.ts"
+import { aboutNoTopic, clientError, ok, type Refusal, type Reply } from "./Protocol.ts"
 import * as TopicConfig from "./TopicConfig.ts"
 
 /** How long an administrator's request is tried again, in milliseconds. */
@@ -65,7 +65,7 @@ const overLink = (cluster: Cluster, network: Network, link: Link): AdminSession 
     return ok({
       groupId,
       state: group.state,
-      protocolType: "consumer",
+      protocolType: group.protocolType,
       members: group.describe().map(({ assignment, clientId, memberId }) => ({
         memberId,
         clientId,
@@ -125,7 +125,7 @@ const overLink = (cluster: Cluster, network: Network, link: Link): AdminSession 
       ),
     listGroups: withoutTopic(
       "list groups",
-      () => ok([...cluster.groups.keys()].map((groupId) => ({ groupId, protocolType: "consumer" })))
+      () => ok([...cluster.groups.values()].map(({ groupId, protocolType }) => ({ groupId, protocolType })))
     ),
     describeGroups: (groupIds) =>
       Effect.forEach(groupIds, (groupId) => withoutTopic("describe groups", () => describeGroup(groupId))),
@@ -143,10 +143,12 @@ const overLink = (cluster: Cluster, network: Network, link: Link): AdminSession 
       ),
     alterGroupOffsets: (groupId, offsets) =>
       Effect.catchTag(
-        request("alter group offsets", () => cluster.commit(groupId, nobody, offsets)),
+        request("alter group offsets", () =>
+          Either.mapLeft(cluster.commit(groupId, nobody, offsets), (refusal): Refusal =>
+            refusal.code === "UNKNOWN_MEMBER_ID" ? { ...refusal, code: "NON_EMPTY_GROUP" } : refusal)),
         "UnknownTopicError",
         ({ message, operation }) =>
-          new KafkaRequestError({ operation, code: "UNKNOWN_TOPIC_OR_PARTITION", retriable: false, reason: message })
+          new KafkaRequestError({ operation, code: "UNKNOWN_TOPIC_OR_PARTITION", retriable: true, reason: message })
       ),
     describeCluster: withoutTopic("describe cluster", () =>
       ok({

@@ -315,7 +315,8 @@ export class Cluster {
     }
     if (acks === "all") {
       const inSync = this.replicas(topic, tp.partition).filter((broker) => this.isUp(broker)).length
-      const needed = Number(this.config(topic, "min.insync.replicas"))
+      // more than there are at all can not be asked for
+      const needed = Math.min(Number(this.config(topic, "min.insync.replicas")), topic.replicationFactor)
       if (inSync < needed) {
         return refuse("NOT_ENOUGH_REPLICAS", tp.topic, `${inSync} replica(s) in sync, and ${needed} needed`)
       }

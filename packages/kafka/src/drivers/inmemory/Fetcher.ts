@@ -31,6 +31,11 @@ interface Held {
   retryAt: number
 }
 
+type Positioned = Held & { readonly position: bigint }
+
+const canBeFetched = (held: Held, now: number): held is Positioned =>
+  held.position !== undefined && !held.leaving && !held.inFlight && held.retryAt <= now
+
 /** What a fetch asks for one partition. */
 interface Want {
   readonly held: Held
@@ -157,8 +162,7 @@ export class Fetcher {
     for (let i = 0; i < keys.length; i++) {
       const k = keys[(this.turn + i) % keys.length]!
       const held = this.partitions.get(k)
-      if (held === undefined || held.position === undefined || held.leaving) continue
-      if (held.inFlight || held.retryAt > now) continue
+      if (held === undefined || !canBeFetched(held, now)) continue
       const leader = this.cluster.leaderOf(held.topicPartition)
       const wants = byLeader.get(leader) ?? []
       byLeader.set(leader, wants)
@@ -258,6 +262,7 @@ export class Fetcher {
     for (const { answer, held } of answers) {
       if (Either.isRight(answer)) {
         held.failures = 0
+        held.retryAt = 0
         heard = true
       } else {
         held.retryAt = now + backoff(held.failures++)
@@ -287,13 +292,13 @@ export class Fetcher {
   }
 
   /** Until something arrives in what is demanded, or anything else happens. `peek`: what is there already counts. */
-  private arrival(demand: ReadonlyMap<Key, Demand>, peek: boolean): Effect.Effect<void> {
+  private arrival(demand: ReadonlyMap<Key, Demand>, now: number, peek: boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
       const listener = () => this.news.raise()
       const stops = [this.cluster.listen(listener)]
       for (const k of demand.keys()) {
         const held = this.partitions.get(k)
-        if (held?.position === undefined || held.leaving || held.inFlight || held.failures > 0) continue
+        if (held === undefined || !canBeFetched(held, now)) continue
         const { partition, topic } = held.topicPartition
         const log = this.cluster.topics.get(topic)?.partitions[partition]
         if (log === undefined) continue
@@ -350,7 +355,7 @@ export class Fetcher {
           return fetched
         }
         yield* this.alarm.set(Math.min(end, heldBack ?? end, this.nextRetry(demand, now)), now)
-        yield* this.arrival(demand, heldBack === undefined)
+        yield* this.arrival(demand, now, heldBack === undefined)
       }
     })
   }

@@ -111,6 +111,7 @@ export class Group {
   private readonly reserved = new Set<string>()
   /** How much longer an empty group may wait for more members; `undefined` when it does not. */
   private initialDelay: number | undefined
+  private hadMembers = false
   /** Whether somebody new came since it began to wait. */
   private newcomers = false
   private persisted: Persisted = { generation: 0, protocol: undefined, leader: undefined, members: [] }
@@ -141,8 +142,9 @@ export class Group {
     return this.generationId
   }
 
-  get leaderId(): string | undefined {
-    return this.leader
+  /** `"consumer"` once it has had a member; `""` for one that only has offsets. */
+  get protocolType(): string {
+    return this.hadMembers ? "consumer" : ""
   }
 
   /** Its members. What they are assigned is known while the group is stable. */
@@ -209,6 +211,7 @@ export class Group {
     if (request.instanceId !== undefined) this.instances.set(request.instanceId, memberId)
     this.protocol ??= request.protocol
     this.newcomers = true
+    this.hadMembers = true
     this.awaitJoin(member, reply)
     this.rebalance()
   }

@@ -98,8 +98,6 @@ export const open = (
           return transactionalId === undefined ? because("refused") : new ProducerFencedError({ transactionalId })
         case "MESSAGE_TOO_LARGE":
           return because("too-large")
-        case "INVALID_RECORD":
-        case "INVALID_TIMESTAMP":
         case "INVALID_TXN_STATE":
           return because("invalid")
         case "UNKNOWN_TOPIC_OR_PARTITION":

@@ -15,31 +15,32 @@ export const defaults = {
 
 export type Effective = keyof typeof defaults
 
-const numbers = new Set([
-  "delete.retention.ms",
-  "file.delete.delay.ms",
-  "flush.messages",
-  "flush.ms",
-  "index.interval.bytes",
-  "local.retention.bytes",
-  "local.retention.ms",
-  "max.compaction.lag.ms",
-  "max.message.bytes",
-  "message.timestamp.after.max.ms",
-  "message.timestamp.before.max.ms",
-  "min.cleanable.dirty.ratio",
-  "min.compaction.lag.ms",
-  "min.insync.replicas",
-  "retention.bytes",
-  "retention.ms",
-  "segment.bytes",
-  "segment.index.bytes",
-  "segment.jitter.ms",
-  "segment.ms"
-])
+/** The smallest value of each number. */
+const numbers: Readonly<Record<string, number>> = {
+  "delete.retention.ms": 0,
+  "file.delete.delay.ms": 0,
+  "flush.messages": 1,
+  "flush.ms": 0,
+  "index.interval.bytes": 0,
+  "local.retention.bytes": -2,
+  "local.retention.ms": -2,
+  "max.compaction.lag.ms": 1,
+  "max.message.bytes": 0,
+  "message.timestamp.after.max.ms": 0,
+  "message.timestamp.before.max.ms": 0,
+  "min.cleanable.dirty.ratio": 0,
+  "min.compaction.lag.ms": 0,
+  "min.insync.replicas": 1,
+  "retention.bytes": -1,
+  "retention.ms": -1,
+  "segment.bytes": 14,
+  "segment.index.bytes": 4,
+  "segment.jitter.ms": 0,
+  "segment.ms": 1
+}
 
 const choices: Readonly<Record<string, ReadonlyArray<string>>> = {
-  "cleanup.policy": ["delete", "compact", "compact,delete", "delete,compact"],
+  "cleanup.policy": ["delete", "compact"],
   "compression.type": ["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
   "message.timestamp.type": ["CreateTime", "LogAppendTime"],
   "preallocate": ["true", "false"],
@@ -55,14 +56,23 @@ const others = new Set([
   "leader.replication.throttled.replicas"
 ])
 
+/** Those whose value is a list, separated by commas. */
+const lists = new Set(["cleanup.policy"])
+
 /** What is wrong with settings, if anything. */
 export const problem = (entries: Readonly<Record<string, string>>): string | undefined => {
   for (const [name, value] of Object.entries(entries)) {
     const allowed = choices[name]
+    const least = numbers[name]
     if (allowed !== undefined) {
-      if (!allowed.includes(value)) return `${name} is "${value}", and must be one of ${allowed.join(", ")}`
-    } else if (numbers.has(name)) {
-      if (value.trim() === "" || Number.isNaN(Number(value))) return `${name} is "${value}", which is not a number`
+      const values = lists.has(name) ? value.split(",").map((one) => one.trim()) : [value]
+      if (!values.every((one) => allowed.includes(one))) {
+        return `${name} is "${value}", and must be one of ${allowed.join(", ")}`
+      }
+    } else if (least !== undefined) {
+      if (value.trim() === "" || !(Number(value) >= least)) {
+        return `${name} is "${value}", and must be a number of ${least} or more`
+      }
     } else if (!others.has(name)) return `unknown topic config name: ${name}`
   }
   return undefined
