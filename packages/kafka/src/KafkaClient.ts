@@ -332,10 +332,13 @@ export type BatchResult =
     readonly error: SendError
     /**
      * - `"retry"`: certainly not stored; sending it again, before later batches of the partition, keeps all promises.
+     * - `"pending"`: perhaps stored, and the session goes on to find out. Sending the very same batch again, with the
+     *   same `records` array, asks what has become of it and can't store it twice. Nothing later of its partition is
+     *   sent before; batches of other partitions need not wait.
      * - `"unknown"`: perhaps stored; sending it again may store it twice.
      * - `"refuse"`: not stored, and would not be if sent again.
      */
-    readonly outcome: "retry" | "unknown" | "refuse"
+    readonly outcome: "retry" | "pending" | "unknown" | "refuse"
   }
 
 /**

@@ -111,6 +111,54 @@ RealKafka.suiteOfOwn("producing through kafkajs to two brokers", () => {
         expect(values(yield* readLog(brokers, topic))).toEqual(["w0", "a0", "w1", "a1", "a1"])
       }))
 
+    it.scoped("a broker that is slow holds up its own partitions alone", () =>
+      Effect.gen(function*() {
+        const { brokers, port } = yield* TwoBrokers
+        const faults = new Faults()
+        const topic = yield* makeTopic(brokers, { leaders: [1, 2, 1, 2] })
+        const session = yield* open(brokers, {}, faults)
+        yield* send(session, [0, 1, 2, 3].map((p) => batch(topic, p, `w${p}`)))
+        faults.arm({ kind: "hold", times: 1, port: port(2) })
+        const slow = batch(topic, 1, "slow")
+        expect(summary(yield* session.send([batch(topic, 0, "a"), slow]))).toEqual([
+          "stored@1",
+          "pending: KafkaTimeoutError"
+        ])
+        // it is asked about, what is new for its broker has to wait, and what is not goes on
+        expect(
+          summary(yield* session.send([slow, batch(topic, 3, "b"), batch(topic, 2, "c")]))
+        ).toEqual(["pending: KafkaTimeoutError", "retry: KafkaTimeoutError", "stored@1"])
+        // nothing overtakes it, whoever sent it has forgotten it or not
+        expect(summary(yield* session.send([batch(topic, 1, "later")]))).toEqual(["retry: KafkaTimeoutError"])
+        faults.release()
+        expect(summary(yield* send(session, [slow]))).toEqual(["stored@1"])
+        expect(summary(yield* send(session, [batch(topic, 1, "later"), batch(topic, 3, "b")]))).toEqual([
+          "stored@2",
+          "stored@1"
+        ])
+        expect(values(yield* readLog(brokers, topic))).toEqual([
+          ...["w0", "a"],
+          ...["w1", "slow", "later"],
+          ...["w2", "c"],
+          ...["w3", "b"]
+        ])
+      }))
+
+    it.scoped("what is pending is stored once, though its answer is lost, and nobody asks about it", () =>
+      Effect.gen(function*() {
+        const { brokers, port } = yield* TwoBrokers
+        const faults = new Faults()
+        const topic = yield* makeTopic(brokers, { leaders: [2] })
+        const session = yield* open(brokers, {}, faults)
+        yield* send(session, [batch(topic, 0, "w")])
+        faults.arm({ kind: "hold", times: 1, port: port(2) })
+        expect(summary(yield* session.send([batch(topic, 0, "forgotten")]))).toEqual(["pending: KafkaTimeoutError"])
+        yield* Effect.promise(() => faults.cutAll())
+        faults.drop()
+        expect(summary(yield* send(session, [batch(topic, 0, "next")]))).toEqual(["stored@2"])
+        expect(values(yield* readLog(brokers, topic))).toEqual(["w", "forgotten", "next"])
+      }))
+
     it.scoped("a broker that is away holds up its own partitions alone", () =>
       Effect.gen(function*() {
         const { brokers, kafka } = yield* TwoBrokers

@@ -1,7 +1,7 @@
 import { expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type { BatchResult, ProducerSession } from "../../src/KafkaClient.ts"
+import type { BatchResult, ProducerBatch, ProducerSession } from "../../src/KafkaClient.ts"
 import * as RealKafka from "../support/RealKafka.ts"
 import { batch, makeTopic, open, readLog } from "./support.ts"
 
@@ -20,7 +20,7 @@ const partitions = [0, 1, 2, 3, 4, 5]
 class Load {
   readonly fates = partitions.map((): Array<Fate> => [])
   private readonly next = partitions.map(() => 0)
-  private readonly again = partitions.map((): ReadonlyArray<string> | undefined => undefined)
+  private readonly again = partitions.map((): ProducerBatch | undefined => undefined)
   private settled = 0
   private stopped = false
   private readonly session: ProducerSession
@@ -48,32 +48,34 @@ class Load {
 
   get run(): Effect.Effect<void> {
     return Effect.suspend(() => this.round()).pipe(
-      Effect.repeat({ while: () => !this.stopped || this.again.some((values) => values !== undefined) }),
+      Effect.repeat({ while: () => !this.stopped || this.again.some((one) => one !== undefined) }),
       Effect.asVoid
     )
   }
 
-  private fresh(p: number): ReadonlyArray<string> {
-    return this.stopped ? [] : Array.from({ length: 20 }, () => `${p}-${this.next[p]!++}`)
+  private fresh(p: number): ProducerBatch {
+    return batch(this.topic, p, ...this.stopped ? [] : Array.from({ length: 20 }, () => `${p}-${this.next[p]!++}`))
   }
 
   private round(): Effect.Effect<void> {
-    const values = partitions.map((p) => this.again[p] ?? this.fresh(p))
-    const wanted = partitions.filter((p) => values[p]!.length > 0)
-    return this.session.send(wanted.map((p) => batch(this.topic, p, ...values[p]!))).pipe(
-      Effect.map((results) => wanted.map((p, i) => this.settle(p, values[p]!, results[i]!)).includes("again")),
-      Effect.flatMap((again) => again ? Effect.sleep(100) : Effect.void)
+    const wanted = partitions.map((p) => this.again[p] ?? this.fresh(p)).filter((one) => one.records.length > 0)
+    return this.session.send(wanted).pipe(
+      Effect.map((results) => wanted.filter((one, i) => this.settle(one, results[i]!) === "settled").length > 0),
+      Effect.flatMap((some) => some ? Effect.void : Effect.sleep(100))
     )
   }
 
-  private settle(p: number, values: ReadonlyArray<string>, result: BatchResult): "settled" | "again" {
-    this.again[p] = undefined
-    if (result._tag === "Failed" && result.outcome === "retry") {
-      this.again[p] = values
+  private settle(one: ProducerBatch, result: BatchResult): "settled" | "again" {
+    const { partition, records } = one
+    this.again[partition] = undefined
+    if (result._tag === "Failed" && (result.outcome === "retry" || result.outcome === "pending")) {
+      this.again[partition] = one
       return "again"
     }
     const outcome = result._tag === "Stored" ? "stored" : result.outcome === "unknown" ? "unknown" : "refused"
-    this.fates[p]!.push(...values.map((value): Fate => ({ value, outcome })))
+    this.fates[partition]!.push(
+      ...records.map((record): Fate => ({ value: new TextDecoder().decode(record.value!), outcome }))
+    )
     this.settled++
     return "settled"
   }

@@ -132,7 +132,7 @@ RealKafka.suite("transactions through kafkajs", ({ bootstrapServers }) => {
       const session = yield* open(bootstrapServers, { transactionalId: newId(), deliveryTimeout: 1000 }, faults)
       yield* session.begin
       faults.arm({ kind: "lose", times: 1000 })
-      expect(summary(yield* session.send([batch(topic, 0, "in doubt")]))).toEqual(["unknown: ProducerError"])
+      expect(summary(yield* send(session, [batch(topic, 0, "in doubt")]))).toEqual(["unknown: ProducerError"])
       faults.disarm()
       expect(summary(yield* session.send([batch(topic, 0, "after")]))).toEqual(["refuse: ProducerError"])
       expect(yield* Effect.flip(session.commit)).toMatchObject({ _tag: "ProducerError", reason: "invalid" })

@@ -54,6 +54,10 @@ export class Faults {
   release(): void {
     for (const one of this.held.splice(0)) one()
   }
+  /** Forgets what is held: it is never sent. */
+  drop(): void {
+    this.held = []
+  }
   requests(apiKey: number): number {
     return this.sent.get(apiKey) ?? 0
   }
@@ -162,15 +166,17 @@ export const batch = (
   records: values.map((value) => record(value))
 })
 
-/** Sends, and what is to be sent again, again: as the engine does. */
+/** Sends, and what is to be sent again or asked about again: as the engine does. */
 export const send = (
   session: KafkaClient.ProducerSession,
   batches: ReadonlyArray<KafkaClient.ProducerBatch>
 ): Effect.Effect<ReadonlyArray<KafkaClient.BatchResult>> =>
   Effect.gen(function*() {
     const results = [...yield* session.send(batches)]
-    for (let round = 0; round < 50; round++) {
-      const left = results.flatMap((one, i) => one._tag === "Failed" && one.outcome === "retry" ? [i] : [])
+    for (let round = 0; round < 200; round++) {
+      const left = results.flatMap((one, i) =>
+        one._tag === "Failed" && (one.outcome === "retry" || one.outcome === "pending") ? [i] : []
+      )
       if (left.length === 0) break
       yield* Effect.sleep(100)
       const again = yield* session.send(left.map((i) => batches[i]!))

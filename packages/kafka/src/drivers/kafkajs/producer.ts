@@ -7,9 +7,15 @@
  * ours. A batch whose fate is uncertain is only ever sent again with the producer id and the sequence numbers it had,
  * so the broker recognises it. If that does not settle it within the delivery timeout, its outcome is answered as
  * unknown, and a fresh producer id goes on.
+ *
+ * A batch that takes longer than a moment is answered as pending, and seen to in the background: one broker that is
+ * slow, frozen or gone does not hold up the partitions of others.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Message } from "kafkajs"
 import type {
@@ -22,6 +28,7 @@ import type {
 } from "../../KafkaClient.ts"
 import {
   type ClientError,
+  KafkaTimeoutError,
   ProducerError,
   type ProducerFencedError,
   UnknownTopicError,
@@ -41,6 +48,9 @@ import * as Verdict from "./producerVerdict.ts"
 /** For how long metadata is believed by whoever asks for it, in milliseconds. */
 const metadataAge = 1000
 
+/** How long `send` waits for results before it answers that some are pending, in milliseconds. */
+const patience = 500
+
 export const open = (
   environment: Connection.Environment,
   capabilities: Capabilities,
@@ -55,7 +65,8 @@ export const open = (
     yield* Effect.addFinalizer(() => cluster.close)
     yield* cluster.connect
     const transactions = new Transactions(environment, options, cluster)
-    const session = new Session(environment, options, compression, cluster, transactions)
+    const run = yield* FiberSet.makeRuntime<never, void>()
+    const session = new Session(environment, options, compression, cluster, transactions, run)
     if (session.numbered) yield* transactions.identity
     return {
       capabilities,
@@ -64,8 +75,8 @@ export const open = (
       partitionCount: (topic) => Effect.map(session.lookUp(topic), (leaders) => leaders.size),
       begin: transactions.begin,
       sendOffsets: (offsets, group) => transactions.sendOffsets(offsets, group),
-      commit: transactions.commit,
-      abort: transactions.abort
+      commit: session.commit,
+      abort: session.abort
     }
   })
 
@@ -81,10 +92,15 @@ class Pending {
   perhapsStored = false
   /** How long to wait before it is tried again. */
   pause = 0
+  /** The broker that was asked last. */
+  leader: number | undefined = undefined
+  lastError: SendError | undefined = undefined
+  private readonly transactions: Transactions
 
-  constructor(batch: ProducerBatch) {
+  constructor(batch: ProducerBatch, transactions: Transactions) {
     this.batch = batch
     this.messages = batch.records.map(message)
+    this.transactions = transactions
   }
   /** The broker refused it, numbers and all: it was not stored before either. */
   refuse(error: SendError): void {
@@ -93,6 +109,7 @@ class Pending {
   /** Nothing more is done about it. Whether it was stored is unknown if it may have been before. */
   fail(error: SendError, outcome: "retry" | "refuse"): void {
     this.result = { _tag: "Failed", error, outcome: this.perhapsStored ? "unknown" : outcome }
+    if (this.perhapsStored) this.transactions.renew(this.identity)
   }
   store(baseOffset: bigint, logAppendTime?: bigint): void {
     this.result = { _tag: "Stored", baseOffset, ...(logAppendTime === undefined ? {} : { logAppendTime }) }
@@ -126,6 +143,9 @@ class Session {
   private readonly transactions: Transactions
   private readonly acks: number
   private readonly topics = new Map<string, Known>()
+  /** What was answered as pending, by partition. */
+  private readonly slow = new Map<TopicPartition.Key, Pending>()
+  private readonly run: (work: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   /** Whether batches have sequence numbers, by which the broker recognises them. */
   readonly numbered: boolean
 
@@ -134,13 +154,15 @@ class Session {
     options: ProducerSessionOptions,
     compression: number,
     cluster: ClusterRequests,
-    transactions: Transactions
+    transactions: Transactions,
+    run: (work: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   ) {
     this.environment = environment
     this.options = options
     this.compression = compression
     this.cluster = cluster
     this.transactions = transactions
+    this.run = run
     this.numbered = options.idempotent || options.transactionalId !== undefined
     this.acks = options.acks === "all" ? -1 : options.acks === "leader" ? 1 : 0
   }
@@ -218,19 +240,74 @@ class Session {
 
   send(batches: ReadonlyArray<ProducerBatch>): Effect.Effect<ReadonlyArray<BatchResult>> {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const all = batches.map((batch) => new Pending(batch))
-      for (const one of all) if (one.messages.length === 0) one.store(-1n)
-      const refusal = this.transactions.refusal
-      if (refusal !== undefined) { for (const one of all) one.fail(this.invalid(one, refusal), "refuse") }
-      return Effect.map(
-        this.attempt(all.filter(isOpen), now + this.options.deliveryTimeout, 0),
-        () =>
-          all.map(({ identity, result }) => {
-            if (result?._tag === "Failed" && result.outcome === "unknown") this.transactions.renew(identity)
-            return result!
-          })
+      const fresh: Array<Pending> = []
+      const all = batches.map((batch) => {
+        const asked = this.asked(batch)
+        if (asked !== undefined) return asked
+        const one = new Pending(batch, this.transactions)
+        const { refusal } = this.transactions
+        if (batch.records.length === 0) one.store(-1n)
+        else if (refusal === undefined) fresh.push(one)
+        else one.fail(this.invalid(one, refusal), "refuse")
+        return one
+      })
+      const answers = Effect.sync(() => all.map((one) => this.answer(one)))
+      return fresh.length === 0 ? answers : Effect.zipRight(
+        Effect.onInterrupt(this.forAMoment(this.work(fresh, now + this.options.deliveryTimeout)), () => answers),
+        answers
       )
-    }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.transactions.renew())))
+    })
+  }
+
+  /** What is known of the partition from before. */
+  private asked(batch: ProducerBatch): Pending | undefined {
+    const before = this.slow.get(TopicPartition.key(batch))
+    if (before === undefined || before.batch.records === batch.records) return before
+    if (isOpen(before)) {
+      const one = new Pending(batch, this.transactions)
+      one.fail(this.notYet(), "retry")
+      return one
+    }
+    // whoever sent it does not want to know any more
+    this.slow.delete(TopicPartition.key(batch))
+    return undefined
+  }
+
+  private answer(one: Pending): BatchResult {
+    const key = TopicPartition.key(one.batch)
+    if (one.result === undefined) {
+      this.slow.set(key, one)
+      return { _tag: "Failed", error: one.lastError ?? this.notYet(), outcome: "pending" }
+    }
+    if (this.slow.get(key) === one) this.slow.delete(key)
+    return one.result
+  }
+
+  private notYet(): SendError {
+    return new KafkaTimeoutError({ operation: "produce", millis: patience })
+  }
+
+  /** Until each has a result. */
+  private work(pending: ReadonlyArray<Pending>, deadline: number): Effect.Effect<void> {
+    return Effect.catchAllCause(this.attempt(pending, deadline, 0), (cause) =>
+      Effect.sync(() => {
+        for (const one of pending.filter(isOpen)) {
+          one.perhapsStored = true
+          one.fail(this.unanswered(one, Cause.squash(cause)), "retry")
+        }
+      }))
+  }
+
+  /** Waits a moment for work that goes on whether or not it is waited for. */
+  private forAMoment(work: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.async<void>((resume) => {
+      const timer = setTimeout(() => resume(Effect.void), patience)
+      this.run(work).addObserver(() => {
+        clearTimeout(timer)
+        resume(Effect.void)
+      })
+      return Effect.sync(() => clearTimeout(timer))
+    })
   }
 
   /** One attempt for each, and further ones for what has no result then. Brokers do not wait for each other. */
@@ -241,6 +318,7 @@ class Session {
       Effect.flatMap(() => this.numbered ? this.number(pending.filter(isOpen)) : Effect.void),
       Effect.flatMap(() => this.options.transactionalId === undefined ? nobody : this.enter(pending.filter(isOpen))),
       Effect.flatMap((out) => {
+        if (round === 0 && this.slow.size > 0) this.spare(pending.filter(isOpen))
         const [groups, nowhere] = this.group(pending.filter((one) => isOpen(one) && !out.includes(one)))
         const deliveries = groups.map((group) =>
           Effect.flatMap(this.deliver(group), () => this.again(group.members, deadline, round))
@@ -252,6 +330,15 @@ class Session {
           : Effect.all(deliveries, { concurrency: "unbounded", discard: true })
       })
     )
+  }
+
+  /** A broker that has yet to answer is not sent anything new. */
+  private spare(pending: ReadonlyArray<Pending>): void {
+    const busy = new Set([...this.slow.values()].filter(isOpen).map((one) => one.leader))
+    for (const one of pending) {
+      const leader = this.leader(one)
+      if (leader !== undefined && busy.has(leader)) one.fail(this.notYet(), "retry")
+    }
   }
 
   /** What has no result may have been stored, so that only we can ask again; or it can be sent in a moment. */
@@ -321,6 +408,7 @@ class Session {
   private deliver(group: Group): Effect.Effect<void> {
     return Effect.promise(async () => {
       let stage: Verdict.Stage = "unsent"
+      for (const one of group.members) one.leader = group.leader
       try {
         const broker = await this.cluster.broker(group.leader)
         stage = "sent"
@@ -391,14 +479,18 @@ class Session {
         one.fail(withoutTopic(this.error(one, error)), "retry")
         return this.transactions.renew(one.identity)
       case "fenced":
-        return one.fail(this.transactions.fence(error), "refuse")
+        if (this.transactions.isCurrent(one.identity)) return one.fail(this.transactions.fence(error), "refuse")
+        // we have gone on without it
+        one.perhapsStored = true
+        return one.fail(this.error(one, error), "retry")
       case "again": {
         one.perhapsStored ||= verdict.perhapsStored
+        one.lastError = withoutTopic(this.error(one, error))
         if (verdict.soon) one.pause = 20
         const known = this.topics.get(one.batch.topic)
         if (known !== undefined && verdict.stale) known.stale = true
         // what was certainly not stored can be sent again by anybody, and need not hold up others
-        if (!verdict.soon && !this.isOurs(one)) one.fail(withoutTopic(this.error(one, error)), "retry")
+        if (!verdict.soon && !this.isOurs(one)) one.fail(one.lastError, "retry")
       }
     }
   }
@@ -406,6 +498,26 @@ class Session {
   /** Whether nobody but us can send it again without the risk of storing it twice. */
   private isOurs(one: Pending): boolean {
     return one.perhapsStored && this.numbered
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // transactions
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** With a record in doubt there is nothing to be committed. */
+  readonly commit: Effect.Effect<void, SendError> = Effect.suspend(() => {
+    this.doubt()
+    return this.transactions.commit
+  })
+
+  readonly abort: Effect.Effect<void, SendError> = Effect.suspend(() => {
+    this.doubt()
+    this.slow.clear()
+    return this.transactions.abort
+  })
+
+  private doubt(): void {
+    for (const one of this.slow.values()) if (isOpen(one)) this.transactions.renew(one.identity)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -438,13 +550,14 @@ class Session {
     })
   }
 
-  private unanswered({ batch }: Pending): SendError {
+  private unanswered({ batch, lastError }: Pending, cause: unknown = lastError): SendError {
     return new ProducerError({
       topic: batch.topic,
       partition: batch.partition,
       reason: "unknown-outcome",
       retriable: false,
-      description: `sent, and not answered within ${this.options.deliveryTimeout} ms: it may or may not be stored`
+      description: `sent, and not answered within ${this.options.deliveryTimeout} ms: it may or may not be stored`,
+      cause
     })
   }
 

@@ -34,6 +34,7 @@ export class Transactions {
   private readonly options: ProducerSessionOptions
   private readonly cluster: ClusterRequests
   private current: Identity | undefined
+  private readonly oneIdentity = Effect.unsafeMakeSemaphore(1)
   private transaction: Open | undefined
   /** Why the open transaction can only be aborted. */
   private broken = false
@@ -54,9 +55,19 @@ export class Transactions {
    * it.
    */
   get identity(): Effect.Effect<Identity, Failure> {
+    return Effect.suspend(() => this.known ?? this.oneIdentity.withPermits(1)(this.askForIdentity))
+  }
+
+  private get known(): Effect.Effect<Identity, Failure> | undefined {
+    if (this.fenced !== undefined) return this.fenced
+    return this.current === undefined ? undefined : Effect.succeed(this.current)
+  }
+
+  private get askForIdentity(): Effect.Effect<Identity, Failure> {
     return Effect.suspend(() => {
-      if (this.fenced !== undefined) return this.fenced
-      if (this.current !== undefined) return Effect.succeed(this.current)
+      // somebody else may have asked meanwhile
+      const { known } = this
+      if (known !== undefined) return known
       const { requestTimeout: within, transactionTimeout, transactionalId } = this.options
       const request = (broker: Broker) => broker.initProducerId({ transactionalId, transactionTimeout })
       return Effect.map(
@@ -68,8 +79,12 @@ export class Transactions {
     })
   }
 
+  isCurrent(identity: Identity | undefined): boolean {
+    return identity !== undefined && this.current === identity
+  }
+
   /** What was sent under the identity is in doubt: a fresh one goes on. */
-  renew(identity: Identity | undefined = this.current): void {
+  renew(identity: Identity | undefined): void {
     if (identity === undefined || this.current !== identity) return
     this.current = undefined
     if (this.transaction !== undefined) this.broken = true

@@ -84,6 +84,8 @@ export class Batch implements ProducerBatch {
   lastError: SendError | undefined = undefined
   /** Whether an earlier attempt may have stored it. */
   perhapsStored = false
+  /** Whether the session knows it by its records, so that they stay as they are, those that nobody waits for included. */
+  pinned = false
 
   constructor(queue: PartitionQueue, since: number) {
     this.queue = queue
@@ -104,7 +106,7 @@ export class Batch implements ProducerBatch {
   }
   /** Forgets the settled records; answers the bytes that this frees. */
   compact(): number {
-    if (this.live === this.records.length) return 0
+    if (this.pinned || this.live === this.records.length) return 0
     const before = this.bytes
     this.records = this.records.filter((entry) => entry.state !== "settled")
     this.bytes = this.records.reduce((sum, entry) => sum + entry.size, batchOverhead)
@@ -241,14 +243,16 @@ export class Accumulator {
   /** The first batch of a queue that anybody waits for, in flight, if there is room for it. */
   private take(queue: PartitionQueue, room: number): Batch | undefined {
     for (let batch = queue.batches[0]; batch !== undefined; batch = queue.batches[0]) {
-      for (const entry of batch.records) {
-        if (entry.state === "queued" && !entry.isWaiting()) this.drop(entry)
+      if (!batch.pinned) {
+        for (const entry of batch.records) {
+          if (entry.state === "queued" && !entry.isWaiting()) this.drop(entry)
+        }
+        if (batch.live === 0) continue
+        batch.compact()
       }
-      if (batch.live === 0) continue
-      batch.compact()
       if (batch.bytes > room) return undefined
       batch.attempts++
-      for (const entry of batch.records) entry.state = "inFlight"
+      for (const entry of batch.records) if (entry.state === "queued") entry.state = "inFlight"
       queue.batches.shift()
       queue.inFlight = batch
       return batch
@@ -290,14 +294,19 @@ export class Accumulator {
       return "stored"
     }
     const error = result.error
-    if (result.outcome === "retry" || (result.outcome === "unknown" && this.options.resendUnknown)) {
+    batch.pinned = result.outcome === "pending"
+    if (
+      result.outcome === "retry" || batch.pinned || (result.outcome === "unknown" && this.options.resendUnknown)
+    ) {
       batch.lastError = error
-      batch.perhapsStored ||= result.outcome === "unknown"
+      batch.perhapsStored ||= result.outcome !== "retry"
       this.release(batch.compact())
       if (batch.live > 0) {
-        for (const entry of batch.records) entry.state = "queued"
+        for (const entry of batch.records) if (entry.state === "inFlight") entry.state = "queued"
         queue.batches.unshift(batch)
         queue.notBefore = now + this.options.backoff(batch.attempts)
+      } else {
+        this.release(batch.bytes - batchOverhead)
       }
       return "retried"
     }
@@ -486,6 +495,8 @@ export class Accumulator {
     batch.bytes -= entry.size
     this.release(entry.size)
     if (batch.live === 0) {
+      // what was settled in flight and kept its place
+      this.release(batch.bytes - batchOverhead)
       const batches = batch.queue.batches
       batches.splice(batches.indexOf(batch), 1)
     }
