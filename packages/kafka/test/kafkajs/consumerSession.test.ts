@@ -103,14 +103,18 @@ RealKafka.suite("a consumer session through kafkajs", ({ bootstrapServers: broke
       yield* stays.holding("0 1")
     }))
 
-  it.scopedLive("who is closed while it joins leaves no ghost", () =>
+  it.scopedLive("who is closed while it waits to join leaves no ghost", () =>
     Effect.gen(function*() {
       const topic = yield* makeTopic(brokers)
       const group = groupName()
+      const mayGo = yield* Deferred.make<void>()
+      const holds = yield* join(brokers, group, [topic], { onRevoked: () => Deferred.await(mayGo) })
+      yield* holds.holding("0")
       const [, leave] = yield* closeable(join(brokers, group, [topic], { options: { sessionTimeout: 300_000 } }))
+      expect(yield* holds.told).toMatchObject({ _tag: "Revoked" })
       yield* leave
-      const next = yield* join(brokers, group, [topic])
-      yield* next.holding("0")
+      yield* Deferred.succeed(mayGo, undefined)
+      yield* holds.holding("0")
       const { groups } = yield* admin(brokers, (admin) => admin.describeGroups([group]))
       expect(groups[0]?.members.length).toBe(1)
     }))
