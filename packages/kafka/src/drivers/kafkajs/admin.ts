@@ -259,6 +259,38 @@ const session = (environment: Connection.Environment, cluster: ClusterRequests):
         ] as const
       }, { topic, repeatable: true }), { concurrency: 8 })
 
+  /**
+   * Waits until a broker shows what the controller has set, so that who asks next is not told of the time before, and
+   * the next change does not take it back. A broker may write a value in its own way: that it is another than before
+   * is enough.
+   */
+  const awaitConfig = (
+    operation: string,
+    topic: string,
+    entries: Readonly<Record<string, string>>,
+    before: Readonly<Record<string, ConfigEntry>>
+  ): Effect.Effect<void, Failure> => {
+    const shown = (config: Readonly<Record<string, ConfigEntry>>): boolean =>
+      Object.entries(entries).every(([name, value]) => {
+        const now = config[name]
+        return now?.value === value || (now?.isDefault === false && now.value !== before[name]?.value)
+      })
+    const notYet = new KafkaRequestError({
+      operation,
+      code: "STALE_METADATA",
+      retriable: true,
+      reason: `the brokers do not show the configuration of "${topic}" yet`
+    })
+    return patiently<void>(
+      operation,
+      Effect.flatMap(
+        topicConfigs(operation, [topic]),
+        (found) => found.every(([, config]) => shown(config)) ? Effect.void : Effect.fail(notYet)
+      ),
+      (error) => isPassing(error) || error === notYet || error._tag === "UnknownTopicError"
+    )
+  }
+
   /** Puts a question about partitions to their leaders, one request each. */
   const viaLeaders = <P extends TopicPartition.TopicPartition, A>(
     operation: string,
@@ -332,10 +364,17 @@ const session = (environment: Connection.Environment, cluster: ClusterRequests):
       Effect.gen(function*() {
         const isNew = yield* Effect.forEach(all, createTopic, { concurrency: 8 })
         const created = all.filter((_, i) => isNew[i])
-        yield* Effect.forEach(created, (one) => awaitPartitions("create topic", one.topic, one.partitions), {
-          concurrency: 8,
-          discard: true
-        })
+        yield* Effect.forEach(
+          created,
+          (one) =>
+            Effect.zipRight(
+              awaitPartitions("create topic", one.topic, one.partitions),
+              Object.keys(one.config).length === 0
+                ? Effect.void
+                : awaitConfig("create topic", one.topic, one.config, {})
+            ),
+          { concurrency: 8, discard: true }
+        )
         return created.map((one) => one.topic)
       }).pipe(aboutNoTopic),
 
@@ -372,7 +411,9 @@ const session = (environment: Connection.Environment, cluster: ClusterRequests):
             resources: [{ type: topicResource, name: topic, configEntries: configEntries(all) }]
           })
           throwFirst(resources)
-        }, { topic, repeatable: true })
+        }, { topic, repeatable: true }).pipe(
+          Effect.zipRight(awaitConfig("alter topic config", topic, entries, before[0]?.[1] ?? {}))
+        )
       }),
 
     listOffsets,
