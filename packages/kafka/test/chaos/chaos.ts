@@ -82,6 +82,8 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
   Effect.gen(function*() {
     const { calm, seed } = options
     const dice = new Dice(seed)
+    // by its own dice: how often it produces is a matter of time, and what happens is not
+    const load = new Dice(seed + 1)
     const startedAt = now()
     const tell = (text: string): void =>
       options.log(`${((now() - startedAt) / 1000).toFixed(1).padStart(6)} s  ${text}`)
@@ -106,9 +108,9 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
         const records = Array.from({ length: count }, () => {
           const number = numbers++
           return {
-            key: `key-${dice.between(0, 50)}`,
+            key: `key-${load.between(0, 50)}`,
             value: String(number),
-            partition: dice.chance(0.5) ? dice.between(0, partitions - 1) : undefined
+            partition: load.chance(0.5) ? load.between(0, partitions - 1) : undefined
           }
         })
         return producer.sendAll(topic, records).pipe(
