@@ -37,6 +37,7 @@ const soak = (seed: number) => {
   const life = Effect.gen(function*() {
     const { broker, client } = yield* setup(partitions, { replicationFactor: 2 })
     const members = new Set<Member>()
+    const delays: Array<InMemoryKafka.Armed> = []
     let names = 0
 
     /** Polls, and commits what it has got. */
@@ -104,7 +105,7 @@ const soak = (seed: number) => {
     const disturb = Effect.suspend(() =>
       dice.pick<() => Effect.Effect<unknown>>([
         () => broker.failNext(dice.pick(kinds), dice.between(1, 3), dice.pick(faults)),
-        () => Effect.delay(broker.delay(dice.pick(kinds), 500), 0),
+        () => Effect.map(broker.delay(dice.pick(kinds), 500), (delay) => delays.push(delay)),
         () => broker.kill(dice.between(0, 2)),
         () => broker.restart(),
         () => broker.isolate(() => dice.chance(0.3)),
@@ -135,6 +136,7 @@ const soak = (seed: number) => {
       yield* check
     }
     // peace
+    yield* Effect.forEach(delays, ({ disarm }) => disarm)
     yield* broker.restart()
     yield* broker.reconnect(() => true)
     yield* come
