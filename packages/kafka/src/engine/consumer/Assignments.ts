@@ -70,28 +70,28 @@ export class Assignments {
             this.context.now() + this.context.settings.unavailableAfter
           )
         ),
-        (positions) => Effect.sync(() => this.context.tell({ _tag: "Positioned", buffers, positions, reply }))
+        (resolved) => Effect.sync(() => this.context.tell({ _tag: "Positioned", buffers, resolved, reply }))
       ),
       this.context.scope
     ))
   }
 
   position(command: Command.Of<"Positioned">): Effect.Effect<void> {
-    const { buffers, reply } = command
-    let positions: Command.Positions = new Map()
-    if (Exit.isSuccess(command.positions)) positions = command.positions.value
-    else {
-      const error = this.context.failureOf(command.positions.cause, "it could not find out where to start")
-      if (error._tag !== "OffsetOutOfRangeError" && error._tag !== "UnknownTopicError") {
-        return Effect.sync(() => this.context.die(error))
-      }
-      this.subscribers.of(TopicPartition.make(error.topic, error.partition ?? 0))?.finish(error)
+    const { buffers, reply, resolved } = command
+    if (Exit.isFailure(resolved)) {
+      return Effect.sync(() =>
+        this.context.die(this.context.failureOf(resolved.cause, "it could not find out where to start"))
+      )
     }
+    const { nowhere, positions } = resolved.value
     const seeks: Array<Effect.Effect<void>> = []
     const assigned: Array<PartitionBuffer> = []
     for (const buffer of buffers) {
+      if (this.partitions.get(buffer.key) !== buffer || buffer.status !== "positioning") continue
       const position = positions.get(buffer.key)
-      if (this.partitions.get(buffer.key) !== buffer || buffer.status !== "positioning" || position === undefined) {
+      if (position === undefined) {
+        const error = nowhere.get(buffer.key)
+        if (error !== undefined) this.subscribers.of(buffer.topicPartition)?.finish(error)
         continue
       }
       buffer.startAt(position)
@@ -133,7 +133,8 @@ export class Assignments {
   /** It is not ours any more. */
   private end(partition: PartitionBuffer): void {
     const lane = this.lanes.get(partition)
-    if (!this.book.used && lane !== undefined && !lane.closed && partition.status === "revoking") {
+    const commits = lane === undefined || lane.commits || this.book.uses(partition.topicPartition.topic)
+    if (!commits && !lane.closed && partition.status === "revoking") {
       this.left.set(partition.key, partition.handedOut)
     }
     partition.status = "ended"
@@ -237,41 +238,39 @@ export class Assignments {
             this.context.now() + this.context.settings.unavailableAfter
           )
         ),
-        (positions) =>
-          Effect.sync(() =>
-            this.context.tell({
-              _tag: "Reset",
-              partition,
-              from,
-              to: Exit.map(positions, (found) => found.get(partition.key) ?? 0n)
-            })
-          )
+        (resolved) => Effect.sync(() => this.context.tell({ _tag: "Reset", partition, from, resolved }))
       ),
       this.context.scope
     ))
   }
 
   onReset(command: Command.Of<"Reset">): Effect.Effect<void> {
-    const { from, partition, to } = command
+    const { from, partition, resolved } = command
     if (partition.status !== "active" || this.partitions.get(partition.key) !== partition) return Effect.void
-    if (Exit.isFailure(to)) {
+    if (Exit.isFailure(resolved)) {
       return Effect.sync(() =>
-        this.context.die(this.context.failureOf(to.cause, "it could not find out where to go on"))
+        this.context.die(this.context.failureOf(resolved.cause, "it could not find out where to go on"))
       )
     }
+    const to = resolved.value.positions.get(partition.key)
+    if (to === undefined) {
+      const error = resolved.value.nowhere.get(partition.key)
+      if (error !== undefined) this.lanes.get(partition)?.finish(Option.some(error))
+      return Effect.void
+    }
     partition.resetting = false
-    partition.jumpTo(to.value)
+    partition.jumpTo(to)
     if (this.context.emit.enabled) {
       this.context.emit({
         _tag: "OffsetReset",
         groupId: this.context.settings.groupId,
         topicPartition: partition.topicPartition,
         from,
-        to: to.value
+        to
       })
     }
     this.lanes.get(partition)?.offer(partition)
-    return this.context.session.seek(partition.topicPartition, to.value)
+    return this.context.session.seek(partition.topicPartition, to)
   }
 
   onSeek(command: Command.Of<"Seek">): Effect.Effect<void> {

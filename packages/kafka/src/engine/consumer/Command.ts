@@ -6,6 +6,7 @@ import type * as Exit from "effect/Exit"
 import type { CommitError } from "../../KafkaError.ts"
 import type * as TopicPartition from "../../TopicPartition.ts"
 import type { PartitionBuffer } from "./PartitionBuffer.ts"
+import type { Resolved } from "./Positions.ts"
 import type { StreamError } from "./StreamError.ts"
 import type { Subscriber } from "./Subscriber.ts"
 
@@ -24,7 +25,7 @@ export type Command =
   | {
     readonly _tag: "Positioned"
     readonly buffers: ReadonlyArray<PartitionBuffer>
-    readonly positions: Exit.Exit<Positions, StreamError>
+    readonly resolved: Exit.Exit<Resolved, StreamError>
     /** Absent where the driver did not ask, and must be told by a seek. */
     readonly reply: Deferred.Deferred<Positions> | undefined
   }
@@ -32,7 +33,7 @@ export type Command =
     readonly _tag: "Reset"
     readonly partition: PartitionBuffer
     readonly from: bigint
-    readonly to: Exit.Exit<bigint, StreamError>
+    readonly resolved: Exit.Exit<Resolved, StreamError>
   }
   | {
     readonly _tag: "Seek"

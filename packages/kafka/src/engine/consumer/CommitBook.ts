@@ -33,6 +33,8 @@ export const isCurrent = (partition: PartitionBuffer): boolean =>
 export class Deferred {
   /** How many records it speaks for. */
   count = 0
+  /** Whether it is known of which topics it speaks. */
+  claimed: boolean
   /** When it is sent at the latest, in milliseconds. */
   dueAt = Infinity
   private readonly offsets: Offsets = new Map()
@@ -45,6 +47,7 @@ export class Deferred {
     this.limit = limit
     this.within = within
     this.collect = collect
+    this.claimed = collect !== undefined
   }
 
   add(partition: PartitionBuffer, offset: bigint): void {
@@ -87,13 +90,30 @@ export class CommitBook {
   private sent: Batch | undefined = undefined
   readonly deferred = new Set<Deferred>()
 
-  /** Whether something has ever been committed, or is set to be: only then is it worth waiting for commits. */
-  used = false
+  /** Topics of which something has been committed, or is set to be. */
+  private readonly topics = new Set<string>()
+
+  /** Whether what was handed out of a topic will be committed: only then is it worth waiting for that. */
+  uses(topic: string): boolean {
+    if (this.topics.has(topic)) return true
+    // what nothing has flowed through yet may be of any topic
+    for (const deferred of this.deferred) if (!deferred.claimed) return true
+    return false
+  }
+
+  /** Adds an offset that may wait for company. */
+  defer(deferred: Deferred, partition: PartitionBuffer, offset: bigint): void {
+    this.topics.add(partition.topicPartition.topic)
+    deferred.claimed = true
+    deferred.add(partition, offset)
+  }
 
   /** Adds a commit. Offsets of assignments that have ended must have been taken out. */
   add(offsets: Iterable<readonly [PartitionBuffer, bigint]>, settle: Settle): void {
-    this.used = true
-    for (const [partition, offset] of offsets) raise(this.next.offsets, partition, offset)
+    for (const [partition, offset] of offsets) {
+      this.topics.add(partition.topicPartition.topic)
+      raise(this.next.offsets, partition, offset)
+    }
     this.next.waiting.push(settle)
   }
 

@@ -71,14 +71,13 @@ export class Commits {
   ): DeferredCommits {
     const deferred = new DeferredCommits(limit, within, collect)
     this.book.deferred.add(deferred)
-    this.book.used = true
     return deferred
   }
 
   defer(deferred: DeferredCommits, assignment: Assignment, offset: bigint, records: number): void {
     const partition = this.ownOf(assignment)
     if (partition === undefined) return this.reportStale([assignment])
-    deferred.add(partition, offset)
+    this.book.defer(deferred, partition, offset)
     this.touch(deferred, records)
     if (partition.status === "revoking") this.context.session.wake()
   }

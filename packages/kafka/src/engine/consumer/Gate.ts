@@ -19,7 +19,7 @@ export interface Gate {
  *
  * - nothing was handed out, or all of it is committed;
  * - or its reader says that it works on none of it, or has ended, and no commit of it is under way;
- * - or nobody ever committed on this consumer, and the reader has come back for more: it has no commits to wait for.
+ * - or its reader commits nothing of this topic, and has come back for more.
  */
 export const isSettled = <E>(
   partition: PartitionBuffer,
@@ -32,5 +32,5 @@ export const isSettled = <E>(
   if (committing) return false
   if (lane === undefined || lane.closed) return true
   if (lane.inHand !== undefined) return !lane.inHand(partition)
-  return !book.used && lane.hungry
+  return !book.uses(partition.topicPartition.topic) && !lane.holds(partition)
 }

@@ -13,6 +13,8 @@ export interface Hooks {
   readonly now: () => number
   /** A slice was handed out. */
   readonly onTaken: (slice: Slice) => void
+  /** The reader is done with its last slice, as far as a lane can know. */
+  readonly onReturned: () => void
   /** The reader has taken everything there was and waits, or has ended. */
   readonly onHungry: () => void
 }
@@ -27,6 +29,8 @@ export class Lane<E> {
   /** Ends once all its partitions have reached their `end`, after the first assignment. */
   bounded = false
   private positioned = false
+  /** Its reader commits in a way of its own. */
+  commits = false
   /** Says whether the reader works on records of a partition; absent where only commits can tell. */
   inHand: ((partition: PartitionBuffer) => boolean) | undefined = undefined
   /** Told when the reader has ended. */
@@ -36,6 +40,8 @@ export class Lane<E> {
   private readonly hooks: Hooks
   private over: Over<E> | undefined = undefined
   private ready: Array<PartitionBuffer> = []
+  /** Where the slice is from that the reader took last, and has not come back from. */
+  private taken: PartitionBuffer | undefined = undefined
   private waiter: ((result: Effect.Effect<Slice, Option.Option<E>>) => void) | undefined = undefined
 
   constructor(hooks: Hooks) {
@@ -70,6 +76,11 @@ export class Lane<E> {
   /** Whether there is something to take at once. */
   get hasReady(): boolean {
     return this.ready.length > 0
+  }
+
+  /** The reader has not come back since it took records of this partition. */
+  holds(partition: PartitionBuffer): boolean {
+    return this.taken === partition
   }
 
   get isOver(): boolean {
@@ -167,6 +178,7 @@ export class Lane<E> {
       if (slice === undefined) continue
       this.unreadSince = this.ready.length > 0 ? this.hooks.now() : undefined
       this.stallReported = false
+      this.taken = partition
       this.hooks.onTaken(slice)
       return slice
     }
@@ -177,6 +189,10 @@ export class Lane<E> {
   /** The next slice of at most `max` records: waits for it. Fails with `None` at the end. */
   pull(max: number): Effect.Effect<Slice, Option.Option<E>> {
     return Effect.suspend(() => {
+      if (this.taken !== undefined) {
+        this.taken = undefined
+        this.hooks.onReturned()
+      }
       const result = this.step(max)
       if (result !== undefined) return result
       return Effect.async<Slice, Option.Option<E>>((resume) => {

@@ -121,6 +121,9 @@ export class RunLoop implements EngineContext {
           this.session.wake()
         }
       },
+      onReturned: () => {
+        if (this.assignments.gates.length > 0) this.session.wake()
+      },
       onHungry: () => {
         if (this.withheld.size > 0 || this.assignments.gates.length > 0 || this.stopping !== undefined) {
           this.session.wake()

@@ -117,6 +117,7 @@ export const run = <E, R, E2, R2>(
         )
     )
 
+    lane.commits = true
     lane.inHand = (partition) => {
       const work = scheduler.works.get(partition)
       if (work === undefined) return false

@@ -52,7 +52,7 @@ export const run = <E, R, E2, R2, E3>(
   Effect.suspend(() => {
     const busy = new Set<PartitionBuffer>()
     lane.inHand = (partition) => busy.has(partition)
-    loop.commits.book.used = true
+    lane.commits = true
 
     const next = Effect.mapError(pull, Option.getOrElse(() => new Ended()))
     /** Met while there were records to be written first. */

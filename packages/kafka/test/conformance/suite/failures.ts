@@ -147,70 +147,79 @@ export const failures = (kafka: Suite) => {
   })
 
   describe("failure 2: old and new owner process the same records around a rebalance", () => {
-    for (
-      const [how, work] of [
-        [
-          "forEach",
-          (consumer: Member, topic: TextTopic, seen: Seen<TextRecord>) =>
-            consumer.forEach(
-              topic,
-              (record) => Effect.zipRight(Effect.yieldNow(), Effect.sync(() => seen.push(record))),
-              {
-                concurrency: 4,
-                ordering: "key"
-              }
-            )
-        ],
-        ["a stream with commitWithin", (consumer, topic, seen) =>
-          consumer.stream(topic).pipe(
-            Stream.tap((record) => Effect.zipRight(Effect.yieldNow(), Effect.sync(() => seen.push(record)))),
-            consumer.commitWithin(100, "100 millis"),
-            Stream.runDrain
-          )],
-        ["a stream that commits chunks", (consumer, topic, seen) =>
-          consumer.stream(topic).pipe(
-            Stream.chunks,
-            Stream.tap((chunk) => Effect.sync(() => Chunk.forEach(chunk, (record) => seen.push(record)))),
-            Stream.runForEach((chunk) => consumer.commit(chunk))
-          )]
-      ] satisfies ReadonlyArray<
-        readonly [
-          string,
-          (
-            consumer: Member,
-            topic: TextTopic,
-            seen: Seen<TextRecord>
-          ) => Effect.Effect<void, unknown>
-        ]
-      >
-    ) {
+    const work: Readonly<
+      Record<string, (consumer: Member, topic: TextTopic, seen: Seen<TextRecord>) => Effect.Effect<void, unknown>>
+    > = {
+      "forEach": (consumer, topic, seen) =>
+        consumer.forEach(topic, (record) => Effect.zipRight(Effect.sleep(4), Effect.sync(() => seen.push(record))), {
+          concurrency: 4,
+          ordering: "key"
+        }),
+      "a stream with commitWithin": (consumer, topic, seen) =>
+        consumer.stream(topic).pipe(
+          Stream.tap((record) => Effect.zipRight(Effect.sleep(1), Effect.sync(() => seen.push(record)))),
+          consumer.commitWithin(100, "100 millis"),
+          Stream.runDrain
+        ),
+      "a stream that works ahead of commitWithin": (consumer, topic, seen) =>
+        consumer.stream(topic).pipe(
+          Stream.mapEffect(
+            (record) => Effect.as(Effect.zipRight(Effect.sleep(4), Effect.sync(() => seen.push(record))), record),
+            {
+              concurrency: 4
+            }
+          ),
+          consumer.commitWithin(100, "100 millis"),
+          Stream.runDrain
+        ),
+      "a stream that commits chunks": (consumer, topic, seen) =>
+        consumer.stream(topic).pipe(
+          Stream.chunks,
+          Stream.tap((chunk) => Effect.sleep(chunk.length)),
+          Stream.tap((chunk) => Effect.sync(() => Chunk.forEach(chunk, (record) => seen.push(record)))),
+          Stream.runForEach((chunk) => consumer.commit(chunk))
+        ),
+      "streams of partitions": (consumer, topic, seen) =>
+        consumer.partitionedStream(topic).pipe(
+          Stream.flatMap(([, records]) =>
+            records.pipe(
+              Stream.tap((record) => Effect.zipRight(Effect.sleep(1), Effect.sync(() => seen.push(record)))),
+              consumer.commitWithin(100, "100 millis")
+            ), { concurrency: "unbounded" }),
+          Stream.runDrain
+        )
+    }
+    for (const how of Object.keys(work)) {
       kafka.test(
         `${how}: members come and go in order, and nothing is processed twice`,
         Effect.gen(function*() {
-          const topic = textTopic("runs", 6)
-          yield* TopicRegistry.ensure([topic])
+          const count = 400
+          const topic = yield* makeTextTopic(6)
+          yield* writeEach(topic, count)
           const seen = new Seen<TextRecord>()
           const join = Effect.gen(function*() {
             const one = yield* closable(member({ maxPollRecords: 20 }))
-            const fiber = yield* Effect.forkScoped(work(one, topic, seen))
+            const fiber = yield* Effect.forkScoped(work[how]!(one, topic, seen))
             return { ...one, leave: Effect.zipRight(one.close, Fiber.join(fiber)) }
           })
-          yield* writeEach(topic, 100)
+          // all the while there is work to be done
           const a = yield* join
-          yield* seen.count(50)
+          yield* seen.count(100)
           const b = yield* join
           yield* owning(b, 3)
-          const writing = yield* Effect.fork(writeEach(topic, 200, 100))
-          yield* seen.count(600)
           const c = yield* join
           yield* owning(c, 2)
           yield* a.leave
-          yield* Fiber.join(writing)
-          yield* writeEach(topic, 100, 300)
+          yield* owning(c, 3)
+          const d = yield* join
+          yield* owning(d, 2)
           yield* b.leave
-          yield* seen.count(6 * 400)
-          expectEachOnce(seen.all, 6, 400)
-          yield* c.leave
+          yield* seen.count(6 * count)
+          expectEachOnce(seen.all, 6, count)
+          yield* Effect.all([c.leave, d.leave])
+          for (const one of [a, b, c, d]) {
+            for (const waited of eventsOf(one, "GateWaited")) expect(waited.unsettled).toEqual([])
+          }
         })
       )
     }
@@ -484,6 +493,27 @@ export const failures = (kafka: Suite) => {
 
     handsOver("a stream that took everything, in a program that never commits", (a, topic) =>
       Effect.gen(function*() {
+        const stream = yield* running(a.stream(topic))
+        yield* stream.count(400)
+      }))
+
+    handsOver(
+      "a stream that is busy all the time, in a program that never commits",
+      (a, topic) =>
+        Effect.gen(function*() {
+          // each pull finds something, of one partition or of the other
+          const stream = yield* running(Stream.tap(a.stream(topic), () => Effect.sleep(150)))
+          yield* stream.until("records of both", (all) => new Set(all.map((record) => record.partition)).size === 2)
+        })
+    )
+
+    handsOver("a stream that never commits, beside one that does", (a, topic) =>
+      Effect.gen(function*() {
+        const other = textTopic("committed")
+        yield* TopicRegistry.ensure([other])
+        yield* write(other, texts(10))
+        const committing = yield* running(a.stream(other).pipe(a.commitWithin(1, "1 hour")))
+        yield* committing.count(10)
         const stream = yield* running(a.stream(topic))
         yield* stream.count(400)
       }))

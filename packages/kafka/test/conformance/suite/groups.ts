@@ -171,6 +171,28 @@ export const groups = (kafka: Suite) =>
     )
 
     kafka.test(
+      "who never commits does not read again what it read, where a rebalance leaves it its partition",
+      Effect.gen(function*() {
+        const topic = yield* makeTextTopic(2)
+        yield* writeEach(topic, 10)
+        const a = yield* member()
+        const stream = yield* running(a.stream(topic))
+        yield* stream.count(20)
+        const b = yield* member()
+        yield* running(b.stream(topic))
+        yield* Effect.all([owning(a, 1), owning(b, 1)])
+        const [kept] = yield* a.assignment
+        yield* writeEach(topic, 10, 10)
+        const all = yield* stream.until(
+          "the last of what it kept",
+          (all) => all.some((record) => record.partition === kept!.partition && record.offset === 19n)
+        )
+        const own = all.filter((record) => record.partition === kept!.partition)
+        expect(own.map((record) => Number(record.offset))).toEqual(Array.from({ length: 20 }, (_, offset) => offset))
+      })
+    )
+
+    kafka.test(
       "a rebalance is told step by step: it began, what was revoked, what came",
       Effect.gen(function*() {
         const topic = yield* makeTextTopic(2)

@@ -1,10 +1,12 @@
 /** Where a consumer starts, where it is, and where it is sent. */
 import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Admin from "../../../src/Admin.ts"
 import * as Producer from "../../../src/Producer.ts"
+import * as TopicRegistry from "../../../src/TopicRegistry.ts"
 import type { Suite } from "../Kafka.ts"
 import {
   event,
@@ -16,6 +18,7 @@ import {
   readAndLeave,
   running,
   texts,
+  textTopic,
   values,
   write,
   writeEach
@@ -95,6 +98,23 @@ export const positions = (kafka: Suite) =>
         const error = yield* Effect.flip(Stream.runDrain(consumer.stream(topic)))
         expect(error).toMatchObject({ _tag: "OffsetOutOfRangeError", ...tp })
         expect(error).not.toHaveProperty("offset", expect.anything())
+      })
+    )
+
+    kafka.test(
+      "a stream that finds no position fails alone: the others of its consumer go on",
+      Effect.gen(function*() {
+        const [known, unknown] = [textTopic("known"), textTopic("unknown")]
+        yield* TopicRegistry.ensure([known, unknown])
+        yield* write(known, texts(5))
+        yield* readAndLeave(known, 2, (consumer, records) => consumer.commit(records))
+        const consumer = yield* member({ autoOffsetReset: "fail" })
+        const [healthy, failing] = [yield* running(consumer.stream(known)), yield* running(consumer.stream(unknown))]
+        const exit = yield* Fiber.await(failing.fiber)
+        expect(exit).toMatchObject({ _tag: "Failure", cause: { error: yield* partitionOf(unknown) } })
+        expect(values(yield* healthy.count(3))).toEqual(texts(3, 2))
+        yield* write(known, texts(5, 5))
+        expect(values(yield* healthy.count(8))).toEqual(texts(8, 2))
       })
     )
 

@@ -32,7 +32,7 @@ export const processes = (test: Test<World>, brokers: string) =>
       Effect.gen(function*() {
         const { child, groupId, topic, tp } = yield* prepare(600_000)
         yield* child.signal("SIGTERM")
-        expect(yield* child.exit).not.toBe(1)
+        expect(yield* child.exit).toBe(0)
         expect(child.lines.all.slice(-2)).toEqual(["closing", "closed"])
         const [group] = yield* Admin.describeGroups([groupId])
         expect(group!.members).toEqual([])
