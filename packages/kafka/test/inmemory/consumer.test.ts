@@ -348,6 +348,15 @@ describe("membership", () => {
       assert.strictEqual(one.owned.size, 2)
     }).pipe(Effect.provide(InMemoryKafka.layer)))
 
+  it.scoped("whoever can not tell that it leaves, leaves all the same, in bounded time", () =>
+    Effect.gen(function*() {
+      const { broker, client } = yield* setup(1)
+      yield* broker.delay("leave-group", "1 hour")
+      const leaving = yield* Effect.fork(Effect.scoped(Effect.flatMap(open(client), join)))
+      yield* TestClock.adjust("5 seconds")
+      assert.isNotNull(leaving.unsafePoll())
+    }).pipe(Effect.provide(InMemoryKafka.layer)))
+
   it.scoped("an instance that restarts goes on where it was, and nobody else notices", () =>
     Effect.gen(function*() {
       const { broker, client } = yield* setup(4)

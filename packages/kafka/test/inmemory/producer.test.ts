@@ -280,6 +280,22 @@ describe("a transaction", () => {
       assert.deepStrictEqual(yield* values(broker), ["a", "[abort]"])
     }).pipe(Effect.provide(InMemoryKafka.layer)))
 
+  it.scoped("one that can not be aborted does not hold up the end of its producer for long", () =>
+    Effect.gen(function*() {
+      const { broker, client } = yield* setup()
+      const closing = yield* Effect.fork(Effect.scoped(Effect.gen(function*() {
+        const producer = yield* client.openProducer(transactional)
+        yield* producer.begin
+        yield* producer.send([batch(0, "a")])
+        yield* broker.kill()
+      })))
+      yield* TestClock.adjust("5 seconds")
+      assert.isNotNull(closing.unsafePoll())
+      yield* broker.restart()
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* values(broker), ["a", "[abort]"])
+    }).pipe(Effect.provide(InMemoryKafka.layer)))
+
   it.scoped("its offsets count when it is committed, are waited for until then, and forgotten when it is aborted", () =>
     Effect.gen(function*() {
       const { broker, client } = yield* setup()

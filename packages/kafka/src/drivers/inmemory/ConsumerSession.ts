@@ -86,7 +86,7 @@ export const open = (
     const coordinator = () => cluster.coordinator(groupId)
 
     yield* connect(cluster, network, link, timings)
-    yield* Effect.addFinalizer(() => membership.leave)
+    yield* Effect.addFinalizer(() => Effect.interruptible(membership.leave))
 
     const matching = (pattern: RegExp): ReadonlySet<string> =>
       new Set([...cluster.topics.keys()].filter((topic) => {

@@ -355,7 +355,9 @@ export const open = (
     }
     yield* Effect.addFinalizer(() =>
       // as Java's close: what is left open would hold up its readers until it times out
-      transaction === "none" ? Effect.void : Effect.ignore(Effect.timeout(end("abort"), closeTimeout))
+      transaction === "none"
+        ? Effect.void
+        : Effect.ignore(Effect.timeout(Effect.interruptible(end("abort")), closeTimeout))
     )
 
     const session: ProducerSession = {
