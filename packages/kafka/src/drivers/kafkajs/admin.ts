@@ -223,6 +223,22 @@ const session = (environment: Connection.Environment, cluster: ClusterRequests):
       (error) => isPassing(error) || error._tag === "UnknownTopicError"
     )
 
+  /** Until a broker does not know it any more. */
+  const awaitGone = (operation: string, topic: string): Effect.Effect<void, Failure> =>
+    patiently<void>(
+      operation,
+      Effect.flatMap(cluster.topics(operation, [topic]), (found) => {
+        const one = found.get(topic)
+        return one === undefined || !isMetadata(one) ? Effect.void : new KafkaRequestError({
+          operation,
+          code: "STALE_METADATA",
+          retriable: true,
+          reason: `the brokers show topic "${topic}" still`
+        })
+      }),
+      (error) => isPassing(error) || isBroken(error)
+    )
+
   const createTopic = (
     { config, partitions, replicationFactor, topic }: NewTopic
   ): Effect.Effect<boolean, ClientError> =>
@@ -382,7 +398,10 @@ const session = (environment: Connection.Environment, cluster: ClusterRequests):
       Effect.forEach(
         names,
         (topic) =>
-          viaController("delete topic", topic, (broker) => broker.deleteTopics({ topics: [topic], timeout: millis })),
+          Effect.zipRight(
+            viaController("delete topic", topic, (broker) => broker.deleteTopics({ topics: [topic], timeout: millis })),
+            awaitGone("delete topic", topic)
+          ),
         { concurrency: 8, discard: true }
       ),
 

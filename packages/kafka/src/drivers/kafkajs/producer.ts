@@ -48,6 +48,9 @@ import * as Verdict from "./producerVerdict.ts"
 /** For how long metadata is believed by whoever asks for it, in milliseconds. */
 const metadataAge = 1000
 
+/** How long to wait before what may have been stored is sent again, in milliseconds; twice as long each time. */
+const firstPause = 100
+
 /** How long `send` waits for results before it answers that some are pending, in milliseconds. */
 const patience = 500
 
@@ -101,6 +104,10 @@ class Pending {
     this.batch = batch
     this.messages = batch.records.map(message)
     this.transactions = transactions
+  }
+  number(identity: Identity): void {
+    this.identity = identity
+    this.sequence = identity.next(this.batch.topic, this.batch.partition)
   }
   /** The broker refused it, numbers and all: it was not stored before either. */
   refuse(error: SendError): void {
@@ -205,11 +212,13 @@ class Session {
     return leader === undefined || leader < 0 ? undefined : leader
   }
 
+  private isUnclear(one: Pending): boolean {
+    return this.topics.get(one.batch.topic)?.stale !== false || this.leader(one) === undefined
+  }
+
   /** Finds out who leads these partitions, and fails those that nobody will. */
   private place(pending: ReadonlyArray<Pending>): Effect.Effect<void> {
-    const unclear = pending.filter((one) =>
-      this.topics.get(one.batch.topic)?.stale !== false || this.leader(one) === undefined
-    )
+    const unclear = pending.filter((one) => this.isUnclear(one))
     if (unclear.length === 0) return Effect.void
     return Effect.match(this.refresh([...new Set(unclear.map((one) => one.batch.topic))]), {
       // with what is known from before, if it is
@@ -252,8 +261,13 @@ class Session {
         return one
       })
       const answers = Effect.sync(() => all.map((one) => this.answer(one)))
-      return fresh.length === 0 ? answers : Effect.zipRight(
-        Effect.onInterrupt(this.forAMoment(this.work(fresh, now + this.options.deliveryTimeout)), () => answers),
+      if (fresh.length === 0) return answers
+      const deadline = now + this.options.deliveryTimeout
+      return Effect.zipRight(
+        Effect.onInterrupt(
+          forAMoment(() => this.quickly(fresh, deadline) ?? this.thoroughly(fresh, deadline)),
+          () => answers
+        ),
         answers
       )
     })
@@ -287,33 +301,43 @@ class Session {
     return new KafkaTimeoutError({ operation: "produce", millis: patience })
   }
 
-  /** Until each has a result. */
-  private work(pending: ReadonlyArray<Pending>, deadline: number): Effect.Effect<void> {
-    return Effect.catchAllCause(this.attempt(pending, deadline, 0), (cause) =>
+  /** Until each has a result, whatever it takes. */
+  private thoroughly(pending: ReadonlyArray<Pending>, deadline: number): Promise<void> {
+    return this.inBackground(pending, this.attempt(pending, deadline, 0))
+  }
+
+  /** The same with next to no effort, if all that has to be known is known. */
+  private quickly(pending: ReadonlyArray<Pending>, deadline: number): Promise<unknown> | undefined {
+    const identity = this.transactions.current
+    if (
+      this.options.transactionalId !== undefined || this.slow.size > 0 || (this.numbered && identity === undefined) ||
+      pending.some((one) => this.isUnclear(one))
+    ) return undefined
+    if (this.numbered && identity !== undefined) { for (const one of pending) one.number(identity) }
+    for (const one of pending) one.pause = firstPause
+    const [groups] = this.group(pending)
+    return Promise.all(groups.map(async (group) => {
+      await this.ask(group)
+      const left = group.members.filter(isOpen)
+      if (left.length > 0) await this.inBackground(left, this.again(left, deadline, 0))
+    }))
+  }
+
+  private inBackground(pending: ReadonlyArray<Pending>, work: Effect.Effect<void>): Promise<void> {
+    const whatever = Effect.catchAllCause(work, (cause) =>
       Effect.sync(() => {
         for (const one of pending.filter(isOpen)) {
           one.perhapsStored = true
           one.fail(this.unanswered(one, Cause.squash(cause)), "retry")
         }
       }))
-  }
-
-  /** Waits a moment for work that goes on whether or not it is waited for. */
-  private forAMoment(work: Effect.Effect<void>): Effect.Effect<void> {
-    return Effect.async<void>((resume) => {
-      const timer = setTimeout(() => resume(Effect.void), patience)
-      this.run(work).addObserver(() => {
-        clearTimeout(timer)
-        resume(Effect.void)
-      })
-      return Effect.sync(() => clearTimeout(timer))
-    })
+    return new Promise((resolve) => this.run(whatever).addObserver(() => resolve()))
   }
 
   /** One attempt for each, and further ones for what has no result then. Brokers do not wait for each other. */
   private attempt(pending: ReadonlyArray<Pending>, deadline: number, round: number): Effect.Effect<void> {
     if (pending.length === 0) return Effect.void
-    for (const one of pending) one.pause = 100
+    for (const one of pending) one.pause = firstPause
     return this.place(pending).pipe(
       Effect.flatMap(() => this.numbered ? this.number(pending.filter(isOpen)) : Effect.void),
       Effect.flatMap(() => this.options.transactionalId === undefined ? nobody : this.enter(pending.filter(isOpen))),
@@ -364,10 +388,7 @@ class Session {
         for (const one of fresh) one.fail(error, isPassing(error) ? "retry" : "refuse")
       },
       onSuccess: (identity) => {
-        for (const one of fresh) {
-          one.identity = identity
-          one.sequence = identity.next(one.batch.topic, one.batch.partition)
-        }
+        for (const one of fresh) one.number(identity)
       }
     })
   }
@@ -404,19 +425,21 @@ class Session {
     return [groups, nowhere]
   }
 
-  /** One request, which kafkajs bounds in time. */
   private deliver(group: Group): Effect.Effect<void> {
-    return Effect.promise(async () => {
-      let stage: Verdict.Stage = "unsent"
-      for (const one of group.members) one.leader = group.leader
-      try {
-        const broker = await this.cluster.broker(group.leader)
-        stage = "sent"
-        this.conclude(group, await broker.produce(this.request(group)))
-      } catch (error) {
-        for (const one of group.members) if (isOpen(one)) this.apply(one, error, stage)
-      }
-    })
+    return Effect.promise(() => this.ask(group))
+  }
+
+  /** One request, which kafkajs bounds in time. */
+  private async ask(group: Group): Promise<void> {
+    let stage: Verdict.Stage = "unsent"
+    for (const one of group.members) one.leader = group.leader
+    try {
+      const broker = await this.cluster.broker(group.leader)
+      stage = "sent"
+      this.conclude(group, await broker.produce(this.request(group)))
+    } catch (error) {
+      for (const one of group.members) if (isOpen(one)) this.apply(one, error, stage)
+    }
   }
 
   private conclude({ members }: Group, answer: Awaited<ReturnType<Broker["produce"]>>): void {
@@ -581,6 +604,24 @@ class Session {
     })
   }
 }
+
+/** Waits a moment for work that goes on whether or not it is waited for. */
+const forAMoment = (work: () => Promise<unknown>): Effect.Effect<void> =>
+  Effect.async<void>((resume) => {
+    const timer = setTimeout(() => resume(Effect.void), patience)
+    const wait = async (): Promise<void> => {
+      try {
+        await work()
+        resume(Effect.void)
+      } catch (error) {
+        resume(Effect.die(error))
+      } finally {
+        clearTimeout(timer)
+      }
+    }
+    void wait()
+    return Effect.sync(() => clearTimeout(timer))
+  })
 
 const isPassing = (error: SendError): boolean =>
   error._tag === "KafkaConnectionError" || error._tag === "KafkaTimeoutError" ||

@@ -33,7 +33,7 @@ export class Transactions {
   private readonly environment: Connection.Environment
   private readonly options: ProducerSessionOptions
   private readonly cluster: ClusterRequests
-  private current: Identity | undefined
+  private latest: Identity | undefined
   private readonly oneIdentity = Effect.unsafeMakeSemaphore(1)
   private transaction: Open | undefined
   /** Why the open transaction can only be aborted. */
@@ -60,7 +60,7 @@ export class Transactions {
 
   private get known(): Effect.Effect<Identity, Failure> | undefined {
     if (this.fenced !== undefined) return this.fenced
-    return this.current === undefined ? undefined : Effect.succeed(this.current)
+    return this.latest === undefined ? undefined : Effect.succeed(this.latest)
   }
 
   private get askForIdentity(): Effect.Effect<Identity, Failure> {
@@ -74,25 +74,30 @@ export class Transactions {
         transactionalId === undefined
           ? this.repeat("init producer", () => this.cluster.any().then(request), { within })
           : this.viaCoordinator("init transactions", request, { within }),
-        ({ value }) => this.current = new Identity(value)
+        ({ value }) => this.latest = new Identity(value)
       )
     })
   }
 
+  /** The identity, if there is one already. */
+  get current(): Identity | undefined {
+    return this.fenced === undefined ? this.latest : undefined
+  }
+
   isCurrent(identity: Identity | undefined): boolean {
-    return identity !== undefined && this.current === identity
+    return identity !== undefined && this.latest === identity
   }
 
   /** What was sent under the identity is in doubt: a fresh one goes on. */
   renew(identity: Identity | undefined): void {
-    if (identity === undefined || this.current !== identity) return
-    this.current = undefined
+    if (identity === undefined || this.latest !== identity) return
+    this.latest = undefined
     if (this.transaction !== undefined) this.broken = true
   }
 
   /** Another producer has the transactional id: nothing can be done under it any more. */
   fence(error: unknown): ProducerFencedError {
-    this.current = undefined
+    this.latest = undefined
     return this.fenced ??= new ProducerFencedError({
       transactionalId: this.options.transactionalId ?? "",
       cause: new DriverError(error, this.environment.secrets)
@@ -254,7 +259,7 @@ export class Transactions {
       if (open === undefined) return wrongState("no transaction is open")
       // to take the transactional id over again ends what is open, and fences what is still on its way
       const takeOver = Effect.suspend(() => {
-        this.current = undefined
+        this.latest = undefined
         return Effect.map(this.identity, () => this.ended())
       })
       if (this.broken) return takeOver
