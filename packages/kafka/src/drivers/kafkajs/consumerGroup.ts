@@ -1,23 +1,19 @@
 /**
- * Membership of a group through kafkajs, which is kept for that alone: all its partitions are paused, and it joins,
- * sends heartbeats and leaves. The gate decides when it may join; kafkajs asks by its partition assigner.
+ * Membership of a group: the gate, and who does what it says.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import type { Assigner, Cluster, Consumer, GroupDescription, PartitionAssigner, PartitionMetadata } from "kafkajs"
 import type { ConsumerCallbacks, ConsumerSessionOptions, GroupMetadata } from "../../KafkaClient.ts"
 import { type ClientError, ConsumerError } from "../../KafkaError.ts"
-import * as TopicPartition from "../../TopicPartition.ts"
-import { balanced } from "../inmemory/Assignor.ts"
 import * as Connection from "./connection.ts"
 import * as Assignor from "./consumerAssignor.ts"
-import { isTransient, within } from "./consumerCluster.ts"
+import { isTransient } from "./consumerCluster.ts"
 import * as Gate from "./consumerGate.ts"
+import { type Keeper, Member } from "./consumerMember.ts"
 import { clientError, withoutFencing } from "./errors.ts"
-import * as Internals from "./internals.ts"
 
 export interface Membership {
   readonly environment: Connection.Environment
@@ -44,20 +40,12 @@ export interface Holding {
 
 export type FatalError = ClientError | ConsumerError
 
-/** kafkajs looks around so often while nothing is to be fetched: it bounds how long leaving takes. In milliseconds. */
-const tick = 100
-
-/** The longest time between two heartbeats, in milliseconds: by them a rebalance is learnt that others wait for. */
-const heartbeatAtMost = 250
-
-/** How often kafkajs asks anew, with growing pauses from 50 ms on, before it is sent back to its heartbeats. */
-const quickAsks = 3
-
-/** How long leaving may take, in milliseconds: saying so, and kafkajs's own end. */
-const leaveTimeout = { said: 1000, ended: 500 }
-
 /** How long kafkajs may be free to join and not do it, in milliseconds. */
 const idleLimit = 10_000
+const lookEvery = 1000
+
+/** How long kafkajs may take to rejoin for partitions that it was told of, in milliseconds. */
+const rejoinTime = 1000
 
 const restartPause = 500
 
@@ -215,7 +203,7 @@ export class Group {
       if (member === undefined || state._tag !== "Open" || !member.hasFewer(this.topics, count)) return Effect.void
       return this.release.pipe(
         Effect.zipRight(Effect.tryPromise(() => member.learnPartitions())),
-        Effect.zipRight(Effect.sleep(10 * tick)),
+        Effect.zipRight(Effect.sleep(rejoinTime)),
         Effect.ignore,
         Effect.zipRight(Effect.sync(() => void this.feed({ _tag: "Resume" })))
       )
@@ -256,66 +244,54 @@ export class Group {
       }
       const ended = yield* Deferred.make<End>()
       const connection = Connection.make(environment, { clientId: options.clientId, retry: patience })
-      const member = new Member(self.self, connection, topics, {
-        ask: (why) => self.feed({ _tag: "JoinAsked", why }),
-        mayJoin: () => Gate.mayJoin(self.state),
-        owned: () => self.owned
-      })
-      self.member = member
-      yield* Effect.addFinalizer(() => Effect.zipRight(member.leave, Effect.sync(() => (self.member = undefined))))
-      const end = (error: unknown): void => {
-        // one that was told to leave has nothing more to say
-        if (member.closing) return
+      const crash = (error: unknown): void => {
         self.feed({ _tag: "Ended" })
         Deferred.unsafeDone(ended, Effect.succeed(self.endOf(error)))
       }
-      self.listen(member, end)
+      const member = new Member(connection, options, topics, self.keeper(crash))
+      self.member = member
+      yield* Effect.addFinalizer(() => Effect.zipRight(member.leave, Effect.sync(() => (self.member = undefined))))
       const started = yield* Effect.either(Effect.tryPromise({ try: () => member.start(), catch: (error) => error }))
-      if (started._tag === "Left") end(started.left)
+      if (started._tag === "Left") crash(started.left)
       return yield* Effect.raceFirst(Deferred.await(ended), self.idleness(member))
     })
   }
 
-  private listen(member: Member, end: (error: unknown) => void): void {
-    const { consumer } = member
-    const { alive, callbacks } = this.self
-    const { CRASH, GROUP_JOIN, HEARTBEAT, REBALANCING } = consumer.events
-    consumer.on(GROUP_JOIN, ({ payload }) => {
-      if (member.closing) return
-      alive()
-      member.stirred("Joined")
-      this.memberId = payload.memberId
-      const partitions = Object.entries(payload.memberAssignment).flatMap(([topic, partitions]) =>
-        partitions.map((partition) => TopicPartition.make(topic, partition))
-      )
-      callbacks.notice({
-        _tag: "Joined",
-        memberId: payload.memberId,
-        generation: member.generationOf(payload.memberId)
-      })
-      this.feed({ _tag: "Joined", partitions, generation: member.generationOf(payload.memberId) })
-    })
-    consumer.on(HEARTBEAT, ({ payload: { groupGenerationId } }) => {
-      if (member.closing) return
-      alive()
-      member.stirred("Heartbeat")
-      callbacks.notice({ _tag: "Heartbeat" })
-      this.feed({ _tag: "Heartbeat", generation: groupGenerationId })
-    })
-    consumer.on(REBALANCING, () => {
-      if (member.closing) return
-      alive()
-      if (!member.told) callbacks.notice({ _tag: "Rebalancing" })
-      member.stirred("Rebalancing")
-    })
-    consumer.on(CRASH, ({ payload }) => end(payload.error))
+  private keeper(crashed: Keeper["crashed"]): Keeper {
+    const { alive, callbacks, leave } = this.self
+    let told = false
+    return {
+      ask: (why) => this.feed({ _tag: "JoinAsked", why }),
+      mayJoin: () => Gate.mayJoin(this.state),
+      owned: () => this.owned,
+      joined: (memberId, generation, partitions) => {
+        alive()
+        told = false
+        this.memberId = memberId
+        callbacks.notice({ _tag: "Joined", memberId, generation })
+        this.feed({ _tag: "Joined", partitions, generation })
+      },
+      heartbeat: (generation) => {
+        alive()
+        told = false
+        callbacks.notice({ _tag: "Heartbeat" })
+        this.feed({ _tag: "Heartbeat", generation })
+      },
+      rebalancing: () => {
+        alive()
+        if (!told) callbacks.notice({ _tag: "Rebalancing" })
+        told = true
+      },
+      crashed,
+      leave
+    }
   }
 
   /** Ends when kafkajs is out of the group and does nothing about it: it lost its place while it was told to go on. */
   private idleness(member: Member): Effect.Effect<End> {
     return Effect.gen(this, function*() {
-      for (let idle = 0; idle < idleLimit; idle += tick) {
-        yield* Effect.sleep(tick)
+      for (let idle = 0; idle < idleLimit; idle += lookEvery) {
+        yield* Effect.sleep(lookEvery)
         const { state } = this
         const out = state._tag === "Out" || (state._tag === "Closed" && !state.deliberate)
         if (!out || member.joining) idle = 0
@@ -344,225 +320,4 @@ export class Group {
     }
     return { _tag: "Fatal", error: mapped }
   }
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// one kafkajs consumer
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** A retriable error sends kafkajs back to its loop and its heartbeats. */
-class Later extends Error {
-  readonly retriable = true
-}
-
-/** kafkajs takes this for an answer of the coordinator, and tries to join again after a moment. */
-class Wait extends Error {
-  readonly retriable = true
-  readonly type = "REBALANCE_IN_PROGRESS"
-}
-
-class Closing extends Error {
-  readonly retriable = false
-}
-
-/** Kinds of requests. */
-const joinGroup = 11
-const heartbeat = 12
-
-const hasMemberId = (u: unknown): u is { readonly memberId: string } =>
-  typeof u === "object" && u !== null && "memberId" in u && typeof u.memberId === "string"
-
-const held = "records in hand are being settled"
-
-/** What stands between kafkajs and the group. */
-interface Door {
-  readonly ask: (why: Gate.Why) => Gate.Verdict
-  readonly mayJoin: () => boolean
-  readonly owned: () => Assignor.Owned
-}
-
-/**
- * A kafkajs consumer, from its start until it has left.
- */
-class Member implements Internals.Listener {
-  readonly consumer: Consumer
-  closing = false
-  /** Whether it may have sent a request to join that was not answered yet. */
-  joining = true
-  private readonly self: Membership
-  private readonly connection: Connection.Connection
-  private readonly topics: ReadonlyArray<string>
-  private cluster!: Internals.OpenCluster
-  private memberId: string | undefined = undefined
-  private generation: number | undefined = undefined
-  /** How often it was answered since it joined a generation whose assignment it has not heard yet. */
-  private unsynced = 0
-  /** Whether the present rebalance was told of. */
-  told = false
-  private rebalancing = false
-  private quick = 0
-
-  constructor(
-    self: Membership,
-    connection: Connection.Connection,
-    topics: ReadonlySet<string>,
-    door: Door
-  ) {
-    this.self = self
-    this.connection = connection
-    this.topics = [...topics]
-    const { options } = self
-    this.consumer = connection.kafka.consumer({
-      groupId: options.groupId,
-      sessionTimeout: options.sessionTimeout,
-      rebalanceTimeout: options.rebalanceTimeout,
-      heartbeatInterval: Math.min(options.heartbeatInterval, heartbeatAtMost),
-      maxWaitTimeInMs: tick,
-      allowAutoTopicCreation: false,
-      // new partitions are noticed elsewhere, and settled before
-      metadataMaxAge: 2 ** 31 - 1,
-      readUncommitted: options.isolationLevel === "read_uncommitted",
-      partitionAssigners: [this.assigner(door)],
-      retry: {
-        initialRetryTime: 50,
-        multiplier: 1.5,
-        maxRetryTime: 250,
-        retries: 1_000_000,
-        restartOnFailure: () => Promise.resolve(false)
-      }
-    })
-  }
-
-  private assigner(door: Door): PartitionAssigner {
-    return ({ cluster }): Assigner => {
-      // kafkajs joins although one of its topics has no leader, and lets us hear the generation
-      this.cluster = Internals.opened(cluster, this)
-      return this.assignerOf(cluster, door)
-    }
-  }
-
-  answered(apiKey: number, answer: unknown): void {
-    if (apiKey === joinGroup && hasMemberId(answer) && "generationId" in answer) {
-      this.memberId = answer.memberId
-      this.generation = Number(answer.generationId)
-      this.unsynced = 1
-    } else if (apiKey === heartbeat && this.unsynced > 0 && this.unsynced++ >= 2) {
-      // it was not told its partitions, and goes on as a member of the new generation with those of the old one
-      throw new Wait("the rebalance was not completed")
-    }
-  }
-
-  failed(apiKey: number, error: unknown): void {
-    // the coordinator gives a name before it lets a new member in
-    if (apiKey === joinGroup && hasMemberId(error)) this.memberId = error.memberId
-  }
-
-  private assignerOf(cluster: Cluster, door: Door): Assigner {
-    return {
-      name: Assignor.name,
-      version: Assignor.version,
-      protocol: ({ topics }) => {
-        if (this.closing) throw new Closing("leaving")
-        if (this.quick > 0 && !this.rebalancing && !door.mayJoin()) {
-          if (++this.quick <= quickAsks) throw new Wait(held)
-          this.quick = 0
-          throw new Later(held)
-        }
-        this.quick = 0
-        const why = this.rebalancing ? "rebalancing" : "unexplained"
-        this.rebalancing = false
-        switch (door.ask(why)) {
-          case "go":
-            this.joining = true
-            return { name: Assignor.name, metadata: Assignor.encodeMember(topics, door.owned()) }
-          case "later":
-            this.quick = 1
-            throw new Wait(held)
-          case "wait":
-            throw new Wait(held)
-        }
-      },
-      assign: async ({ members }) => {
-        const decoded = members.map((member) => Assignor.decodeMember(member.memberId, member.memberMetadata))
-        const topics = new Set(decoded.flatMap((member) => [...member.topics]))
-        const counts = new Map<string, number>()
-        for (const topic of topics) {
-          const known = cluster.findTopicPartitionMetadata(topic)
-          const metadata = known.length > 0 ? known : await partitionsOf(cluster, topic)
-          counts.set(topic, metadata.length)
-        }
-        return Array.from(balanced(decoded, (topic) => counts.get(topic) ?? 0), ([memberId, held]) => ({
-          memberId,
-          memberAssignment: Assignor.encodeAssignment(held)
-        }))
-      }
-    }
-  }
-
-  async start(): Promise<void> {
-    await this.consumer.connect()
-    await this.consumer.subscribe({ topics: [...this.topics] })
-    const running = this.consumer.run({
-      autoCommit: false,
-      eachBatchAutoResolve: false,
-      eachBatch: () => Promise.resolve()
-    })
-    // in time for the first fetch, and for good: what is paused stays so
-    this.consumer.pause(this.topics.map((topic) => ({ topic })))
-    await running
-  }
-
-  /** The generation that a member has joined, if it was heard. */
-  generationOf(memberId: string): number | undefined {
-    return this.memberId === memberId ? this.generation : undefined
-  }
-
-  /** Something happened, and no request to join is under way. */
-  stirred(what: "Joined" | "Heartbeat" | "Rebalancing"): void {
-    this.joining = false
-    if (what === "Joined") this.unsynced = 0
-    this.rebalancing = what === "Rebalancing"
-    this.told = what === "Rebalancing"
-  }
-
-  /** Whether it knows of fewer partitions than there are. */
-  hasFewer(topics: ReadonlySet<string>, count: (topic: string) => number): boolean {
-    return [...topics].some((topic) => count(topic) > this.cluster.findTopicPartitionMetadata(topic).length)
-  }
-
-  /** Makes it look at the metadata; it rejoins by itself where it finds new partitions. */
-  learnPartitions(): Promise<void> {
-    return this.cluster.refreshMetadata()
-  }
-
-  /** What the coordinator knows of a member. */
-  async whereabouts(memberId: string): Promise<"gone" | "stable" | "rebalancing"> {
-    const found: GroupDescription | undefined = await this.consumer.describeGroup()
-    if (found?.members.some((member) => member.memberId === memberId) !== true) return "gone"
-    return found.state === "Stable" ? "stable" : "rebalancing"
-  }
-
-  /** Leaves the group, wherever kafkajs is with it, bounded in time. */
-  get leave(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      this.closing = true
-      const { memberId } = this
-      const said = memberId === undefined ? Effect.void : this.self.leave(memberId)
-      return Effect.zipRight(
-        Effect.timeoutOption(Effect.disconnect(Effect.interruptible(said)), leaveTimeout.said),
-        Effect.zipRight(
-          Effect.sync(this.connection.kill),
-          within(leaveTimeout.ended, () => this.consumer.disconnect())
-        )
-      )
-    })
-  }
-}
-
-/** The partitions of a topic that only other members subscribe to. */
-const partitionsOf = async (cluster: Cluster, topic: string): Promise<ReadonlyArray<PartitionMetadata>> => {
-  const [nodeId] = cluster.getNodeIds()
-  const broker = await cluster.findBroker({ nodeId: String(nodeId) })
-  const { topicMetadata } = await broker.metadata([topic])
-  return topicMetadata.find((found) => found.topic === topic)?.partitionMetadata ?? []
 }

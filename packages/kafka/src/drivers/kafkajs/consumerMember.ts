@@ -1,0 +1,290 @@
+/**
+ * A member of a group: a kafkajs consumer that is kept for that alone. All its partitions are paused; it joins, sends
+ * heartbeats and leaves. It asks its keeper before each join, which kafkajs does by its partition assigner.
+ */
+import * as Effect from "effect/Effect"
+import type { Assigner, Cluster, Consumer, GroupDescription, PartitionMetadata } from "kafkajs"
+import type { ConsumerSessionOptions } from "../../KafkaClient.ts"
+import * as TopicPartition from "../../TopicPartition.ts"
+import { balanced } from "../inmemory/Assignor.ts"
+import type * as Connection from "./connection.ts"
+import * as Assignor from "./consumerAssignor.ts"
+import { within } from "./consumerCluster.ts"
+import type * as Gate from "./consumerGate.ts"
+import * as Internals from "./internals.ts"
+
+/** kafkajs looks around so often while nothing is to be fetched: it bounds how long leaving takes. In milliseconds. */
+const tick = 100
+
+/** The longest time between two heartbeats, in milliseconds: by them a rebalance is learnt that others wait for. */
+const heartbeatAtMost = 250
+
+/** How often kafkajs asks anew, with growing pauses from 50 ms on, before it is sent back to its heartbeats. */
+const quickAsks = 3
+
+/** How long leaving may take, in milliseconds: saying so, and kafkajs's own end. */
+const leaveTimeout = { said: 1000, ended: 500 }
+
+/** A retriable error sends kafkajs back to its loop and its heartbeats. */
+class Later extends Error {
+  readonly retriable = true
+}
+
+/** kafkajs takes this for an answer of the coordinator, and tries to join again after a moment. */
+class Wait extends Error {
+  readonly retriable = true
+  readonly type = "REBALANCE_IN_PROGRESS"
+}
+
+class Closing extends Error {
+  readonly retriable = false
+}
+
+/** Kinds of requests. */
+const joinGroup = 11
+const heartbeat = 12
+
+const hasMemberId = (u: unknown): u is { readonly memberId: string } =>
+  typeof u === "object" && u !== null && "memberId" in u && typeof u.memberId === "string"
+
+const held = "records in hand are being settled"
+
+/**
+ * Who decides for a member, and hears what becomes of it. Nothing is heard any more once it was told to leave.
+ */
+export interface Keeper {
+  /** Whether it may join. */
+  readonly ask: (why: Gate.Why) => Gate.Verdict
+  /** Whether the answer would be that it may. */
+  readonly mayJoin: () => boolean
+  readonly owned: () => Assignor.Owned
+  /** `generation` is `undefined` where it was not heard. */
+  readonly joined: (memberId: string, generation: number | undefined, partitions: Gate.Partitions) => void
+  readonly heartbeat: (generation: number) => void
+  /** A rebalance goes on; said again and again. */
+  readonly rebalancing: () => void
+  /** It gave up. */
+  readonly crashed: (error: unknown) => void
+  /** Says that a member is gone. Takes as long as it likes. */
+  readonly leave: (memberId: string) => Effect.Effect<void>
+}
+
+/**
+ * A kafkajs consumer, from its start until it has left.
+ */
+export class Member implements Internals.Listener {
+  private readonly consumer: Consumer
+  private closing = false
+  /** Whether it may have sent a request to join that was not answered yet. */
+  joining = true
+  private readonly keeper: Keeper
+  private readonly connection: Connection.Connection
+  private readonly topics: ReadonlyArray<string>
+  private cluster!: Internals.OpenCluster
+  private memberId: string | undefined = undefined
+  private generation: number | undefined = undefined
+  /** How often it was answered since it joined a generation whose assignment it has not heard yet. */
+  private unsynced = 0
+  private rebalancing = false
+  private quick = 0
+
+  constructor(
+    connection: Connection.Connection,
+    options: ConsumerSessionOptions,
+    topics: ReadonlySet<string>,
+    keeper: Keeper
+  ) {
+    this.keeper = keeper
+    this.connection = connection
+    this.topics = [...topics]
+    this.consumer = connection.kafka.consumer({
+      groupId: options.groupId,
+      sessionTimeout: options.sessionTimeout,
+      rebalanceTimeout: options.rebalanceTimeout,
+      heartbeatInterval: Math.min(options.heartbeatInterval, heartbeatAtMost),
+      maxWaitTimeInMs: tick,
+      allowAutoTopicCreation: false,
+      // new partitions are noticed elsewhere, and settled before
+      metadataMaxAge: 2 ** 31 - 1,
+      readUncommitted: options.isolationLevel === "read_uncommitted",
+      partitionAssigners: [(config) => this.assigner(config.cluster)],
+      retry: {
+        initialRetryTime: 50,
+        multiplier: 1.5,
+        maxRetryTime: 250,
+        retries: 1_000_000,
+        restartOnFailure: () => Promise.resolve(false)
+      }
+    })
+    this.listen()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what kafkajs says
+  // -------------------------------------------------------------------------------------------------------------------
+
+  private listen(): void {
+    const { consumer, keeper } = this
+    const { CRASH, GROUP_JOIN, HEARTBEAT, REBALANCING } = consumer.events
+    const hear = <Event>(f: (event: Event) => void) => (event: Event): void => {
+      if (!this.closing) f(event)
+    }
+    consumer.on(
+      GROUP_JOIN,
+      hear(({ payload: { memberAssignment, memberId } }) => {
+        this.stirred()
+        this.unsynced = 0
+        const partitions = Object.entries(memberAssignment).flatMap(([topic, partitions]) =>
+          partitions.map((partition) => TopicPartition.make(topic, partition))
+        )
+        keeper.joined(memberId, this.memberId === memberId ? this.generation : undefined, partitions)
+      })
+    )
+    consumer.on(
+      HEARTBEAT,
+      hear(({ payload }) => {
+        this.stirred()
+        keeper.heartbeat(payload.groupGenerationId)
+      })
+    )
+    consumer.on(
+      REBALANCING,
+      hear(() => {
+        this.stirred()
+        this.rebalancing = true
+        keeper.rebalancing()
+      })
+    )
+    consumer.on(CRASH, hear(({ payload }) => keeper.crashed(payload.error)))
+  }
+
+  /** Something happened, and no request to join is under way. */
+  private stirred(): void {
+    this.joining = false
+    this.rebalancing = false
+  }
+
+  answered(apiKey: number, answer: unknown): void {
+    if (apiKey === joinGroup && hasMemberId(answer) && "generationId" in answer) {
+      this.memberId = answer.memberId
+      this.generation = Number(answer.generationId)
+      this.unsynced = 1
+    } else if (apiKey === heartbeat && this.unsynced > 0 && this.unsynced++ >= 2) {
+      // it was not told its partitions, and goes on as a member of the new generation with those of the old one
+      throw new Wait("the rebalance was not completed")
+    }
+  }
+
+  failed(apiKey: number, error: unknown): void {
+    // the coordinator gives a name before it lets a new member in
+    if (apiKey === joinGroup && hasMemberId(error)) this.memberId = error.memberId
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what kafkajs asks
+  // -------------------------------------------------------------------------------------------------------------------
+
+  private assigner(cluster: Cluster): Assigner {
+    const { keeper } = this
+    // kafkajs joins although one of its topics has no leader, and lets us hear the generation
+    this.cluster = Internals.opened(cluster, this)
+    return {
+      name: Assignor.name,
+      version: Assignor.version,
+      protocol: ({ topics }) => {
+        if (this.closing) throw new Closing("leaving")
+        if (this.quick > 0 && !this.rebalancing && !keeper.mayJoin()) {
+          if (++this.quick <= quickAsks) throw new Wait(held)
+          this.quick = 0
+          throw new Later(held)
+        }
+        this.quick = 0
+        const why = this.rebalancing ? "rebalancing" : "unexplained"
+        this.rebalancing = false
+        switch (keeper.ask(why)) {
+          case "go":
+            this.joining = true
+            return { name: Assignor.name, metadata: Assignor.encodeMember(topics, keeper.owned()) }
+          case "later":
+            this.quick = 1
+            throw new Wait(held)
+          case "wait":
+            throw new Wait(held)
+        }
+      },
+      assign: async ({ members }) => {
+        const decoded = members.map((member) => Assignor.decodeMember(member.memberId, member.memberMetadata))
+        const topics = new Set(decoded.flatMap((member) => [...member.topics]))
+        const counts = new Map<string, number>()
+        for (const topic of topics) {
+          const known = cluster.findTopicPartitionMetadata(topic)
+          const metadata = known.length > 0 ? known : await partitionsOf(cluster, topic)
+          counts.set(topic, metadata.length)
+        }
+        return Array.from(balanced(decoded, (topic) => counts.get(topic) ?? 0), ([memberId, held]) => ({
+          memberId,
+          memberAssignment: Assignor.encodeAssignment(held)
+        }))
+      }
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what we say
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Joins; ends when it has joined for the first time, or given up. */
+  async start(): Promise<void> {
+    await this.consumer.connect()
+    await this.consumer.subscribe({ topics: [...this.topics] })
+    const running = this.consumer.run({
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      eachBatch: () => Promise.resolve()
+    })
+    // in time for the first fetch, and for good: what is paused stays so
+    this.consumer.pause(this.topics.map((topic) => ({ topic })))
+    await running
+  }
+
+  /** Whether it knows of fewer partitions than there are. */
+  hasFewer(topics: ReadonlySet<string>, count: (topic: string) => number): boolean {
+    return [...topics].some((topic) => count(topic) > this.cluster.findTopicPartitionMetadata(topic).length)
+  }
+
+  /** Makes it look at the metadata; it rejoins by itself where it finds new partitions. */
+  learnPartitions(): Promise<void> {
+    return this.cluster.refreshMetadata()
+  }
+
+  /** What the coordinator knows of a member. */
+  async whereabouts(memberId: string): Promise<"gone" | "stable" | "rebalancing"> {
+    const found: GroupDescription | undefined = await this.consumer.describeGroup()
+    if (found?.members.some((member) => member.memberId === memberId) !== true) return "gone"
+    return found.state === "Stable" ? "stable" : "rebalancing"
+  }
+
+  /** Leaves the group, wherever kafkajs is with it, bounded in time. */
+  get leave(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.closing = true
+      const { memberId } = this
+      const said = memberId === undefined ? Effect.void : this.keeper.leave(memberId)
+      return Effect.zipRight(
+        Effect.timeoutOption(Effect.interruptible(said), leaveTimeout.said),
+        Effect.zipRight(
+          Effect.sync(this.connection.kill),
+          within(leaveTimeout.ended, () => this.consumer.disconnect())
+        )
+      )
+    })
+  }
+}
+
+/** The partitions of a topic that only other members subscribe to. */
+const partitionsOf = async (cluster: Cluster, topic: string): Promise<ReadonlyArray<PartitionMetadata>> => {
+  const [nodeId] = cluster.getNodeIds()
+  const broker = await cluster.findBroker({ nodeId: String(nodeId) })
+  const { topicMetadata } = await broker.metadata([topic])
+  return topicMetadata.find((found) => found.topic === topic)?.partitionMetadata ?? []
+}
