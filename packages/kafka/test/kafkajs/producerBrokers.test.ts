@@ -53,13 +53,18 @@ RealKafka.suiteOfOwn("producing through kafkajs to two brokers", () => {
     it.scoped("plain kafkajs loses and doubles records that it was told no partition for", () =>
       Effect.gen(function*() {
         const { brokers, port } = yield* TwoBrokers
-        const faults = new Faults()
-        const topic = yield* makeTopic(brokers, { leaders: [1, 2, 1, 2, 1, 2] })
-        const producer = yield* plainProducer(brokers, { idempotent: true }, faults)
-        faults.arm({ kind: "cut", times: 1, port: port(2) })
-        const messages = Array.from({ length: 31 }, (_, i) => ({ value: `m${i}` }))
-        yield* Effect.promise(() => producer.send({ topic, messages }))
-        expect(new Set(values(yield* readLog(brokers, topic))).size).toBeLessThan(31)
+        // where it begins to spread records is chance, and so is which of them it loses
+        let lost = 0
+        for (let turn = 0; turn < 10 && lost === 0; turn++) {
+          const faults = new Faults()
+          const topic = yield* makeTopic(brokers, { leaders: [1, 2, 1, 2, 1, 2] })
+          const producer = yield* plainProducer(brokers, { idempotent: true }, faults)
+          faults.arm({ kind: "cut", times: 1, port: port(2) })
+          const messages = Array.from({ length: 31 }, (_, i) => ({ value: `m${i}` }))
+          const sent = yield* Effect.either(Effect.tryPromise(() => producer.send({ topic, messages })))
+          if (sent._tag === "Right") lost = 31 - new Set(values(yield* readLog(brokers, topic))).size
+        }
+        expect(lost).toBeGreaterThan(0)
       }))
 
     const oneFailsWhileOneIsSlow = (faults: Faults, port: (nodeId: number) => number, send: Effect.Effect<void>) =>
