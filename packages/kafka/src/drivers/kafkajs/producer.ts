@@ -17,7 +17,6 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import type { Message } from "kafkajs"
 import type {
   BatchResult,
   Capabilities,
@@ -29,24 +28,18 @@ import type {
 import {
   type ClientError,
   KafkaTimeoutError,
-  ProducerError,
   type ProducerFencedError,
   UnknownTopicError,
   type UnsupportedFeatureError
 } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
-import { ClusterRequests, isMetadata, type Leaders, leadersOf, type LookupError } from "./cluster.ts"
+import { ClusterRequests, type LookupError } from "./cluster.ts"
 import * as Compression from "./compression.ts"
 import * as Connection from "./connection.ts"
-import { clientError, withoutTopic } from "./errors.ts"
-import type { Broker, ProducedPartition } from "./internals.ts"
-import { message } from "./producerRecords.ts"
-import type { Identity } from "./producerSequences.ts"
+import { Delivery, type Group } from "./producerDelivery.ts"
+import { KnownLeaders } from "./producerLeaders.ts"
+import { isOpen, Pending } from "./producerPending.ts"
 import { Transactions } from "./producerTransactions.ts"
-import * as Verdict from "./producerVerdict.ts"
-
-/** For how long metadata is believed by whoever asks for it, in milliseconds. */
-const metadataAge = 1000
 
 /** How long to wait before what may have been stored is sent again, in milliseconds; twice as long each time. */
 const firstPause = 100
@@ -69,13 +62,15 @@ export const open = (
     yield* cluster.connect
     const transactions = new Transactions(environment, options, cluster)
     const run = yield* FiberSet.makeRuntime<never, void>()
-    const session = new Session(environment, options, compression, cluster, transactions, run)
-    if (session.numbered) yield* transactions.identity
+    const leaders = new KnownLeaders(cluster)
+    const delivery = new Delivery(environment, options, compression, cluster, transactions, leaders)
+    const session = new Session(options, transactions, leaders, delivery, run)
+    if (delivery.numbered) yield* transactions.identity
     return {
       capabilities,
       maxInFlight: 1,
       send: (batches) => session.send(batches),
-      partitionCount: (topic) => Effect.map(session.lookUp(topic), (leaders) => leaders.size),
+      partitionCount: (topic) => Effect.map(leaders.lookUp(topic), (found) => found.size),
       begin: transactions.begin,
       sendOffsets: (offsets, group) => transactions.sendOffsets(offsets, group),
       commit: session.commit,
@@ -83,156 +78,48 @@ export const open = (
     }
   })
 
-/** A batch on its way. */
-class Pending {
-  readonly batch: ProducerBatch
-  readonly messages: Array<Message>
-  result: BatchResult | undefined = undefined
-  /** Under which it was first sent; it keeps them. */
-  identity: Identity | undefined = undefined
-  sequence = 0
-  /** Whether an attempt may have stored it. */
-  perhapsStored = false
-  /** How long to wait before it is tried again. */
-  pause = 0
-  /** The broker that was asked last. */
-  leader: number | undefined = undefined
-  lastError: SendError | undefined = undefined
-  private readonly transactions: Transactions
-
-  constructor(batch: ProducerBatch, transactions: Transactions) {
-    this.batch = batch
-    this.messages = batch.records.map(message)
-    this.transactions = transactions
-  }
-  number(identity: Identity): void {
-    this.identity = identity
-    this.sequence = identity.next(this.batch.topic, this.batch.partition)
-  }
-  /** The broker refused it, numbers and all: it was not stored before either. */
-  refuse(error: SendError): void {
-    this.result = { _tag: "Failed", error, outcome: "refuse" }
-  }
-  /** Nothing more is done about it. Whether it was stored is unknown if it may have been before. */
-  fail(error: SendError, outcome: "retry" | "refuse"): void {
-    this.result = { _tag: "Failed", error, outcome: this.perhapsStored ? "unknown" : outcome }
-    if (this.perhapsStored) this.transactions.renew(this.identity)
-  }
-  store(baseOffset: bigint, logAppendTime?: bigint): void {
-    this.result = { _tag: "Stored", baseOffset, ...(logAppendTime === undefined ? {} : { logAppendTime }) }
-    this.identity?.advance(this.batch.topic, this.batch.partition, this.messages.length)
-  }
-}
-
-/** What goes into one request. */
-interface Group {
-  readonly leader: number
-  readonly identity: Identity | undefined
-  readonly members: Array<Pending>
-}
-
 const nobody: Effect.Effect<ReadonlyArray<Pending>> = Effect.succeed([])
 
-const isOpen = (one: Pending): boolean => one.result === undefined
-
-interface Known {
-  readonly leaders: Leaders
-  readonly at: number
-  /** Whether it turned out not to be so any more. */
-  stale: boolean
-}
-
 class Session {
-  private readonly environment: Connection.Environment
   private readonly options: ProducerSessionOptions
-  private readonly compression: number
-  private readonly cluster: ClusterRequests
   private readonly transactions: Transactions
-  private readonly acks: number
-  private readonly topics = new Map<string, Known>()
+  private readonly leaders: KnownLeaders
+  private readonly delivery: Delivery
+  private readonly run: (work: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   /** What was answered as pending, by partition. */
   private readonly slow = new Map<TopicPartition.Key, Pending>()
-  private readonly run: (work: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
-  /** Whether batches have sequence numbers, by which the broker recognises them. */
-  readonly numbered: boolean
 
   constructor(
-    environment: Connection.Environment,
     options: ProducerSessionOptions,
-    compression: number,
-    cluster: ClusterRequests,
     transactions: Transactions,
+    leaders: KnownLeaders,
+    delivery: Delivery,
     run: (work: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   ) {
-    this.environment = environment
     this.options = options
-    this.compression = compression
-    this.cluster = cluster
     this.transactions = transactions
+    this.leaders = leaders
+    this.delivery = delivery
     this.run = run
-    this.numbered = options.idempotent || options.transactionalId !== undefined
-    this.acks = options.acks === "all" ? -1 : options.acks === "leader" ? 1 : 0
-  }
-
-  // -------------------------------------------------------------------------------------------------------------------
-  // metadata
-  // -------------------------------------------------------------------------------------------------------------------
-
-  /** The leaders of a topic as they are now, or were a moment ago. */
-  lookUp(topic: string): Effect.Effect<Leaders, LookupError> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const known = this.topics.get(topic)
-      return known !== undefined && !known.stale && now - known.at < metadataAge
-        ? Effect.succeed(known.leaders)
-        : Effect.flatMap(this.refresh([topic]), (errors) => {
-          const error = errors.get(topic)
-          return error === undefined ? Effect.sync(() => this.topics.get(topic)!.leaders) : Effect.fail(error)
-        })
-    })
-  }
-
-  /** Asks who leads these topics. Answers what stands in the way, by topic. */
-  private refresh(topics: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, LookupError>, ClientError> {
-    return Effect.zipWith(this.cluster.topics("produce", topics), Clock.currentTimeMillis, (found, at) => {
-      const errors = new Map<string, LookupError>()
-      for (const [topic, answer] of found) {
-        if (isMetadata(answer)) {
-          this.topics.set(topic, { leaders: leadersOf(answer), at, stale: false })
-        } else {
-          errors.set(topic, answer)
-          if (answer._tag === "UnknownTopicError") this.topics.delete(topic)
-        }
-      }
-      return errors
-    })
-  }
-
-  private leader({ batch }: Pending): number | undefined {
-    const leader = this.topics.get(batch.topic)?.leaders.get(batch.partition)
-    return leader === undefined || leader < 0 ? undefined : leader
-  }
-
-  private isUnclear(one: Pending): boolean {
-    return this.topics.get(one.batch.topic)?.stale !== false || this.leader(one) === undefined
   }
 
   /** Finds out who leads these partitions, and fails those that nobody will. */
   private place(pending: ReadonlyArray<Pending>): Effect.Effect<void> {
-    const unclear = pending.filter((one) => this.isUnclear(one))
+    const unclear = pending.filter((one) => this.leaders.isUnclear(one.batch))
     if (unclear.length === 0) return Effect.void
-    return Effect.match(this.refresh([...new Set(unclear.map((one) => one.batch.topic))]), {
+    return Effect.match(this.leaders.refresh([...new Set(unclear.map((one) => one.batch.topic))]), {
       // with what is known from before, if it is
       onFailure: (error) => {
-        for (const one of unclear) if (this.leader(one) === undefined) this.failLookup(one, error)
+        for (const one of unclear) if (this.leaders.of(one.batch) === undefined) this.failLookup(one, error)
       },
       onSuccess: (errors) => {
         for (const one of unclear) {
           const { partition, topic } = one.batch
           const error = errors.get(topic)
           if (error !== undefined) this.failLookup(one, error)
-          else if (this.topics.get(topic)?.leaders.has(partition) !== true) {
+          else if (!this.leaders.has(one.batch)) {
             one.fail(new UnknownTopicError({ operation: "produce", topic, partition }), "refuse")
-          } else if (this.leader(one) === undefined) this.failLookup(one, this.leaderless(one))
+          } else if (this.leaders.of(one.batch) === undefined) this.failLookup(one, this.delivery.leaderless(one))
         }
       }
     })
@@ -240,7 +127,7 @@ class Session {
 
   private failLookup(one: Pending, error: LookupError): void {
     if (!isPassing(error)) one.fail(error, "refuse")
-    else if (!this.isOurs(one)) one.fail(error, "retry")
+    else if (!this.delivery.isOurs(one)) one.fail(error, "retry")
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -257,7 +144,7 @@ class Session {
         const { refusal } = this.transactions
         if (batch.records.length === 0) one.store(-1n)
         else if (refusal === undefined) fresh.push(one)
-        else one.fail(this.invalid(one, refusal), "refuse")
+        else one.fail(this.delivery.invalid(one, refusal), "refuse")
         return one
       })
       const answers = Effect.sync(() => all.map((one) => this.answer(one)))
@@ -310,14 +197,15 @@ class Session {
   private quickly(pending: ReadonlyArray<Pending>, deadline: number): Promise<unknown> | undefined {
     const identity = this.transactions.current
     if (
-      this.options.transactionalId !== undefined || this.slow.size > 0 || (this.numbered && identity === undefined) ||
-      pending.some((one) => this.isUnclear(one))
+      this.options.transactionalId !== undefined || this.slow.size > 0 ||
+      (this.delivery.numbered && identity === undefined) ||
+      pending.some((one) => this.leaders.isUnclear(one.batch))
     ) return undefined
-    if (this.numbered && identity !== undefined) { for (const one of pending) one.number(identity) }
+    if (this.delivery.numbered && identity !== undefined) { for (const one of pending) one.number(identity) }
     for (const one of pending) one.pause = firstPause
     const [groups] = this.group(pending)
     return Promise.all(groups.map(async (group) => {
-      await this.ask(group)
+      await this.delivery.ask(group)
       const left = group.members.filter(isOpen)
       if (left.length > 0) await this.inBackground(left, this.again(left, deadline, 0))
     }))
@@ -328,7 +216,7 @@ class Session {
       Effect.sync(() => {
         for (const one of pending.filter(isOpen)) {
           one.perhapsStored = true
-          one.fail(this.unanswered(one, Cause.squash(cause)), "retry")
+          one.fail(this.delivery.unanswered(one, Cause.squash(cause)), "retry")
         }
       }))
     return new Promise((resolve) => this.run(whatever).addObserver(() => resolve()))
@@ -339,13 +227,16 @@ class Session {
     if (pending.length === 0) return Effect.void
     for (const one of pending) one.pause = firstPause
     return this.place(pending).pipe(
-      Effect.flatMap(() => this.numbered ? this.number(pending.filter(isOpen)) : Effect.void),
+      Effect.flatMap(() => this.delivery.numbered ? this.number(pending.filter(isOpen)) : Effect.void),
       Effect.flatMap(() => this.options.transactionalId === undefined ? nobody : this.enter(pending.filter(isOpen))),
       Effect.flatMap((out) => {
         if (round === 0 && this.slow.size > 0) this.spare(pending.filter(isOpen))
         const [groups, nowhere] = this.group(pending.filter((one) => isOpen(one) && !out.includes(one)))
         const deliveries = groups.map((group) =>
-          Effect.flatMap(this.deliver(group), () => this.again(group.members, deadline, round))
+          Effect.flatMap(
+            Effect.promise(() => this.delivery.ask(group)),
+            () => this.again(group.members, deadline, round)
+          )
         )
         if (nowhere.length + out.length > 0) deliveries.push(this.again([...nowhere, ...out], deadline, round))
         const [first] = deliveries
@@ -360,7 +251,7 @@ class Session {
   private spare(pending: ReadonlyArray<Pending>): void {
     const busy = new Set([...this.slow.values()].filter(isOpen).map((one) => one.leader))
     for (const one of pending) {
-      const leader = this.leader(one)
+      const leader = this.leaders.of(one.batch)
       if (leader !== undefined && busy.has(leader)) one.fail(this.notYet(), "retry")
     }
   }
@@ -372,7 +263,7 @@ class Session {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const pause = Math.max(...left.map((one) => one.pause)) * Math.min(10, 2 ** round)
       if (now + pause >= deadline) {
-        for (const one of left) one.fail(this.unanswered(one), "retry")
+        for (const one of left) one.fail(this.delivery.unanswered(one), "retry")
         return Effect.void
       }
       return Effect.zipRight(Effect.sleep(pause), this.attempt(left, deadline, round + 1))
@@ -405,7 +296,7 @@ class Session {
       },
       onSuccess: (errors) =>
         entering.filter((one, i) => {
-          if (errors[i] !== undefined) this.apply(one, errors[i], "unsent")
+          if (errors[i] !== undefined) this.delivery.apply(one, errors[i], "unsent")
           return errors[i] !== undefined
         })
     })
@@ -416,111 +307,13 @@ class Session {
     const groups: Array<Group> = []
     const nowhere: Array<Pending> = []
     for (const one of pending) {
-      const leader = this.leader(one)
+      const leader = this.leaders.of(one.batch)
       const group = groups.find((group) => group.leader === leader && group.identity === one.identity)
       if (leader === undefined) nowhere.push(one)
       else if (group === undefined) groups.push({ leader, identity: one.identity, members: [one] })
       else group.members.push(one)
     }
     return [groups, nowhere]
-  }
-
-  private deliver(group: Group): Effect.Effect<void> {
-    return Effect.promise(() => this.ask(group))
-  }
-
-  /** One request, which kafkajs bounds in time. */
-  private async ask(group: Group): Promise<void> {
-    let stage: Verdict.Stage = "unsent"
-    for (const one of group.members) one.leader = group.leader
-    try {
-      const broker = await this.cluster.broker(group.leader)
-      stage = "sent"
-      this.conclude(group, await broker.produce(this.request(group)))
-    } catch (error) {
-      for (const one of group.members) if (isOpen(one)) this.apply(one, error, stage)
-    }
-  }
-
-  private conclude({ members }: Group, answer: Awaited<ReturnType<Broker["produce"]>>): void {
-    if (this.acks === 0) {
-      for (const one of members) one.store(-1n)
-      return
-    }
-    const found = new Map<TopicPartition.Key, ProducedPartition>()
-    for (const { partitions, topicName } of answer?.topics ?? []) {
-      for (const one of partitions) found.set(TopicPartition.key({ topic: topicName, partition: one.partition }), one)
-    }
-    for (const one of members) {
-      const stored = found.get(TopicPartition.key(one.batch))
-      if (stored === undefined || stored.error !== undefined) {
-        this.apply(one, stored?.error ?? new Error("the broker's answer leaves the partition out"), "sent")
-      } else {
-        const logAppendTime = BigInt(stored.logAppendTime)
-        one.store(BigInt(stored.baseOffset), logAppendTime < 0n ? undefined : logAppendTime)
-      }
-    }
-  }
-
-  private request({ identity, members }: Group) {
-    const topics = new Map<string, Array<{ partition: number; firstSequence?: number; messages: Array<Message> }>>()
-    for (const { batch, messages, sequence } of members) {
-      let partitions = topics.get(batch.topic)
-      if (partitions === undefined) topics.set(batch.topic, partitions = [])
-      partitions.push({
-        partition: batch.partition,
-        messages,
-        ...(identity === undefined ? {} : { firstSequence: sequence })
-      })
-    }
-    return {
-      acks: this.acks,
-      timeout: this.options.requestTimeout,
-      compression: this.compression,
-      topicData: Array.from(topics, ([topic, partitions]) => ({ topic, partitions })),
-      ...(identity === undefined
-        ? {}
-        : { producerId: identity.producerId, producerEpoch: identity.producerEpoch }),
-      ...(this.options.transactionalId === undefined ? {} : { transactionalId: this.options.transactionalId })
-    }
-  }
-
-  /** What an error means for a batch. */
-  private apply(one: Pending, error: unknown, stage: Verdict.Stage): void {
-    const verdict = Verdict.judge(error, stage, this.options.transactionalId !== undefined)
-    switch (verdict._tag) {
-      case "stored":
-        return one.store(-1n)
-      case "refused": {
-        const typed = this.refusal(one, error, verdict.tooLarge)
-        return verdict.answered ? one.refuse(typed) : one.fail(typed, "refuse")
-      }
-      case "lost":
-        one.perhapsStored = true
-        return one.fail(this.error(one, error), "retry")
-      case "estranged":
-        one.fail(withoutTopic(this.error(one, error)), "retry")
-        return this.transactions.renew(one.identity)
-      case "fenced":
-        if (this.transactions.isCurrent(one.identity)) return one.fail(this.transactions.fence(error), "refuse")
-        // we have gone on without it
-        one.perhapsStored = true
-        return one.fail(this.error(one, error), "retry")
-      case "again": {
-        one.perhapsStored ||= verdict.perhapsStored
-        one.lastError = withoutTopic(this.error(one, error))
-        if (verdict.soon) one.pause = 20
-        const known = this.topics.get(one.batch.topic)
-        if (known !== undefined && verdict.stale) known.stale = true
-        // what was certainly not stored can be sent again by anybody, and need not hold up others
-        if (!verdict.soon && !this.isOurs(one)) one.fail(one.lastError, "retry")
-      }
-    }
-  }
-
-  /** Whether nobody but us can send it again without the risk of storing it twice. */
-  private isOurs(one: Pending): boolean {
-    return one.perhapsStored && this.numbered
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -541,67 +334,6 @@ class Session {
 
   private doubt(): void {
     for (const one of this.slow.values()) if (isOpen(one)) this.transactions.renew(one.identity)
-  }
-
-  // -------------------------------------------------------------------------------------------------------------------
-  // errors
-  // -------------------------------------------------------------------------------------------------------------------
-
-  private error({ batch }: Pending, error: unknown): ReturnType<typeof clientError> {
-    return clientError(
-      error,
-      Connection.attempt(this.environment, "produce", {
-        topic: batch.topic,
-        partition: batch.partition,
-        transactionalId: this.options.transactionalId,
-        millis: this.options.requestTimeout
-      })
-    )
-  }
-
-  private refusal(one: Pending, error: unknown, tooLarge: boolean): SendError {
-    const typed = this.error(one, error)
-    if (typed._tag !== "KafkaRequestError") return typed
-    return new ProducerError({
-      topic: one.batch.topic,
-      partition: one.batch.partition,
-      reason: tooLarge ? "too-large" : "refused",
-      code: typed.code,
-      retriable: false,
-      description: tooLarge ? "larger than the topic or the broker allows: see max.message.bytes" : typed.reason,
-      cause: typed.cause
-    })
-  }
-
-  private unanswered({ batch, lastError }: Pending, cause: unknown = lastError): SendError {
-    return new ProducerError({
-      topic: batch.topic,
-      partition: batch.partition,
-      reason: "unknown-outcome",
-      retriable: false,
-      description: `sent, and not answered within ${this.options.deliveryTimeout} ms: it may or may not be stored`,
-      cause
-    })
-  }
-
-  private leaderless({ batch }: Pending): ClientError {
-    return withoutTopic(clientError(
-      Object.assign(new Error(`${TopicPartition.format(batch)} has no leader`), {
-        type: "LEADER_NOT_AVAILABLE",
-        retriable: true
-      }),
-      Connection.attempt(this.environment, "produce")
-    ))
-  }
-
-  private invalid({ batch }: Pending, description: string): SendError {
-    return new ProducerError({
-      topic: batch.topic,
-      partition: batch.partition,
-      reason: "invalid",
-      retriable: false,
-      description
-    })
   }
 }
 

@@ -1,0 +1,77 @@
+/**
+ * Who leads the partitions that are produced to, as far as is known.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { ClientError } from "../../KafkaError.ts"
+import type { TopicPartition } from "../../TopicPartition.ts"
+import { type ClusterRequests, isMetadata, type Leaders, leadersOf, type LookupError } from "./cluster.ts"
+
+/** For how long metadata is believed by whoever asks for it, in milliseconds. */
+const metadataAge = 1000
+
+interface Known {
+  readonly leaders: Leaders
+  readonly at: number
+  /** Whether it turned out not to be so any more. */
+  stale: boolean
+}
+
+export class KnownLeaders {
+  private readonly cluster: ClusterRequests
+  private readonly topics = new Map<string, Known>()
+
+  constructor(cluster: ClusterRequests) {
+    this.cluster = cluster
+  }
+
+  /** The leaders of a topic as they are now, or were a moment ago. */
+  lookUp(topic: string): Effect.Effect<Leaders, LookupError> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const known = this.topics.get(topic)
+      return known !== undefined && !known.stale && now - known.at < metadataAge
+        ? Effect.succeed(known.leaders)
+        : Effect.flatMap(this.refresh([topic]), (errors) => {
+          const error = errors.get(topic)
+          return error === undefined ? Effect.sync(() => this.topics.get(topic)!.leaders) : Effect.fail(error)
+        })
+    })
+  }
+
+  /** Asks who leads these topics. Answers what stands in the way, by topic. */
+  refresh(topics: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, LookupError>, ClientError> {
+    return Effect.zipWith(this.cluster.topics("produce", topics), Clock.currentTimeMillis, (found, at) => {
+      const errors = new Map<string, LookupError>()
+      for (const [topic, answer] of found) {
+        if (isMetadata(answer)) {
+          this.topics.set(topic, { leaders: leadersOf(answer), at, stale: false })
+        } else {
+          errors.set(topic, answer)
+          if (answer._tag === "UnknownTopicError") this.topics.delete(topic)
+        }
+      }
+      return errors
+    })
+  }
+
+  has({ partition, topic }: TopicPartition): boolean {
+    return this.topics.get(topic)?.leaders.has(partition) === true
+  }
+
+  /** The node that leads it, if there is one. */
+  of({ partition, topic }: TopicPartition): number | undefined {
+    const leader = this.topics.get(topic)?.leaders.get(partition)
+    return leader === undefined || leader < 0 ? undefined : leader
+  }
+
+  /** Whether the cluster has to be asked. */
+  isUnclear(tp: TopicPartition): boolean {
+    return this.topics.get(tp.topic)?.stale !== false || this.of(tp) === undefined
+  }
+
+  /** It turned out not to be so any more. */
+  doubt(topic: string): void {
+    const known = this.topics.get(topic)
+    if (known !== undefined) known.stale = true
+  }
+}
