@@ -82,6 +82,15 @@ describe("connecting through kafkajs", () => {
       expect(error.message).toMatch(/not known|could not be looked up/)
     }))
 
+  it.scopedLive("fails in time where the credentials never come", () =>
+    Effect.gen(function*() {
+      const { address } = yield* server(() => undefined)
+      const error = yield* Effect.flip(
+        openAdmin(address, { connectionTimeout: "1 second", security: KafkaConfig.ssl(Effect.never) })
+      )
+      expect(error._tag).toMatch(/KafkaConnectionError|KafkaAuthenticationError/)
+    }))
+
   it.scopedLive("fails with what the credentials fail with, and shows no secret", () =>
     Effect.gen(function*() {
       const { address } = yield* server(() => undefined)

@@ -149,7 +149,6 @@ describe("kafkajs's errors as ours", () => {
       errors: [Object.assign(answered("TOPIC_ALREADY_EXISTS"), { topic: "a" }), answered("INVALID_CONFIG")]
     })
     expect(Errors.clientError(aggregate, attempt)).toMatchObject({ code: "TOPIC_ALREADY_EXISTS" })
-    expect(Errors.protocolCodesByTopic(aggregate).get("a")?.code).toBe("TOPIC_ALREADY_EXISTS")
     const refused = new AggregateError([connectionError("ECONNREFUSED", "::1"), connectionError("ECONNREFUSED", "1")])
     expect(said(refused)._tag).toBe("KafkaConnectionError")
   })

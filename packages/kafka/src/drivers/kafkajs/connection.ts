@@ -11,12 +11,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Runtime from "effect/Runtime"
-import type * as Scope from "effect/Scope"
-import { Kafka, type KafkaConfig as KafkaJsConfig, type RetryOptions, type SASLOptions } from "kafkajs"
+import { Kafka, type RetryOptions, type SASLOptions } from "kafkajs"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
 import * as KafkaConfig from "../../KafkaConfig.ts"
-import type { ClientError, KafkaAuthenticationError } from "../../KafkaError.ts"
+import { type ClientError, KafkaAuthenticationError } from "../../KafkaError.ts"
 import { type Attempt, clientError, meaning, withoutTopic } from "./errors.ts"
 import * as Logger from "./logger.ts"
 
@@ -123,8 +122,6 @@ export interface Options {
   readonly clientId?: string | undefined
   readonly requestTimeout?: number | undefined
   readonly retry?: RetryOptions | undefined
-  /** For how many connections may be broken off: `KafkaJsConfig` as the caller needs it otherwise. */
-  readonly overrides?: Partial<Pick<KafkaJsConfig, "connectionTimeout" | "authenticationTimeout">> | undefined
 }
 
 /** Each broker of the list gets its share of the time in which one has to be reached. */
@@ -168,9 +165,9 @@ export const make = (self: Environment, options: Options = {}): Connection => {
   let lastSocketError: unknown = undefined
 
   const tls = config.security._tag === "Ssl"
-    ? new TlsSettings(runtime, secrets, config.security.tls)
+    ? new TlsSettings(self, config.security.tls)
     : config.security._tag === "Sasl" && config.security.over._tag === "Ssl"
-    ? new TlsSettings(runtime, secrets, config.security.over.tls)
+    ? new TlsSettings(self, config.security.over.tls)
     : undefined
 
   const open = (destination: Destination, onConnect: () => void): Net.Socket => {
@@ -218,8 +215,8 @@ export const make = (self: Environment, options: Options = {}): Connection => {
     },
     ssl: tls !== undefined,
     ...(config.security._tag === "Sasl" ? { sasl: sasl(self, config.security) } : {}),
-    connectionTimeout: options.overrides?.connectionTimeout ?? connectionTimeoutPerBroker(config),
-    authenticationTimeout: options.overrides?.authenticationTimeout ?? Duration.toMillis(config.connectionTimeout),
+    connectionTimeout: connectionTimeoutPerBroker(config),
+    authenticationTimeout: Duration.toMillis(config.connectionTimeout),
     requestTimeout: options.requestTimeout ?? Duration.toMillis(config.requestTimeout),
     enforceRequestTimeout: true,
     retry: options.retry ?? connectRetry(config),
@@ -253,22 +250,7 @@ export interface Client {
 const closeGrace = 2000
 
 /**
- * Connects, bounded by the connection timeout, and fails with what the socket said where kafkajs says little. When the
- * scope closes, the client is disconnected, bounded in time.
- */
-export const connect = (
-  self: Environment,
-  connection: Connection,
-  client: Client,
-  operation: string
-): Effect.Effect<void, ClientError, Scope.Scope> =>
-  Effect.zipRight(
-    Effect.addFinalizer(() => close(connection, client)),
-    establish(self, connection, client, operation)
-  )
-
-/**
- * Like {@link connect}, for a client that is closed by hand.
+ * Connects, bounded by the connection timeout, and fails with what the socket said where kafkajs says little.
  */
 export const establish = (
   self: Environment,
@@ -327,24 +309,31 @@ export const close = (connection: Connection, client: Pick<Client, "disconnect">
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** kafkajs's callbacks are promises. They reject with the error itself, so that it is found again in what kafkajs throws. */
-const ask = <A, E>(runtime: Runtime.Runtime<never>, effect: Effect.Effect<A, E>): Promise<A> =>
-  Runtime.runPromiseExit(runtime)(effect).then((exit) => {
+const ask = <A>(self: Environment, effect: Effect.Effect<A, KafkaAuthenticationError>): Promise<A> => {
+  const inTime = Effect.timeoutFail(effect, {
+    duration: self.config.connectionTimeout,
+    onTimeout: () =>
+      new KafkaAuthenticationError({
+        operation: "credentials",
+        mechanism: self.mechanism,
+        reason: "they did not come within the connection timeout"
+      })
+  })
+  return Runtime.runPromiseExit(self.runtime)(inTime).then((exit) => {
     if (Exit.isSuccess(exit)) return exit.value
     throw Cause.squash(exit.cause)
   })
+}
 
 /** TLS settings are asked for at each connection; kafkajs opens sockets synchronously, so a slow answer serves the next. */
 class TlsSettings {
   private latest: Tls.ConnectionOptions = {}
-  private readonly runtime: Runtime.Runtime<never>
+  private readonly self: Environment
   private readonly settings: Effect.Effect<Tls.ConnectionOptions, KafkaAuthenticationError>
 
-  constructor(
-    runtime: Runtime.Runtime<never>,
-    secrets: Secrets,
-    tls: Effect.Effect<KafkaConfig.Tls, KafkaAuthenticationError>
-  ) {
-    this.runtime = runtime
+  constructor(self: Environment, tls: Effect.Effect<KafkaConfig.Tls, KafkaAuthenticationError>) {
+    const { secrets } = self
+    this.self = self
     this.settings = Effect.map(tls, (given): Tls.ConnectionOptions => ({
       ...(given.ca === undefined ? {} : { ca: given.ca }),
       ...(given.cert === undefined ? {} : { cert: given.cert }),
@@ -356,11 +345,11 @@ class TlsSettings {
   }
 
   async refresh(): Promise<void> {
-    this.latest = await ask(this.runtime, this.settings)
+    this.latest = await ask(this.self, this.settings)
   }
 
   now(): Tls.ConnectionOptions {
-    const fiber = Runtime.runFork(this.runtime)(Effect.tap(this.settings, (settings) =>
+    const fiber = Runtime.runFork(this.self.runtime)(Effect.tap(this.settings, (settings) =>
       Effect.sync(() => {
         this.latest = settings
       })))
@@ -418,10 +407,10 @@ const sasl = (self: Environment, security: KafkaConfig.SaslPassword | KafkaConfi
     const { token } = security
     return {
       mechanism: "oauthbearer",
-      oauthBearerProvider: async () => ({ value: self.secrets.reveal(await ask(self.runtime, token)) })
+      oauthBearerProvider: async () => ({ value: self.secrets.reveal(await ask(self, token)) })
     }
   }
   const { credentials } = security
   // the class stands for one of three shapes that differ in the name of the mechanism alone
-  return new PasswordOptions(security.mechanism, self.secrets, () => ask(self.runtime, credentials)) as SASLOptions
+  return new PasswordOptions(security.mechanism, self.secrets, () => ask(self, credentials)) as SASLOptions
 }

@@ -137,19 +137,6 @@ export const protocolCode = (error: unknown): ProtocolCode | undefined => {
   return undefined
 }
 
-/**
- * The broker's answers for each topic of a request that was about several.
- */
-export const protocolCodesByTopic = (error: unknown): ReadonlyMap<string, ProtocolCode> => {
-  const out = new Map<string, ProtocolCode>()
-  for (const one of chain(error)) {
-    const topic = text(read(one, "topic"))
-    const code = protocolCodeOf(one)
-    if (topic !== undefined && code !== undefined) out.set(topic, code)
-  }
-  return out
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // what it means
 // ---------------------------------------------------------------------------------------------------------------------
