@@ -11,11 +11,13 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Crypto from "node:crypto"
 import * as Admin from "../../src/Admin.ts"
+import type * as Consumer from "../../src/Consumer.ts"
 import type { InMemoryBroker } from "../../src/InMemoryKafka.ts"
 import type { KafkaClient } from "../../src/KafkaClient.ts"
 import * as Producer from "../../src/Producer.ts"
 import type { TopicPartition } from "../../src/TopicPartition.ts"
 import * as TopicRegistry from "../../src/TopicRegistry.ts"
+import { MemberDefaults } from "./support.ts"
 
 /** What a test does to the brokers, on every driver. */
 export class Broker extends Context.Tag("conformance/Broker")<Broker, {
@@ -70,15 +72,21 @@ export const testOn = <R, E>(cluster: Layer.Layer<R | KafkaClient, E>): Test<Wor
   it.scopedLive(name, () => Effect.provide(body, world(cluster)) as Effect.Effect<void, unknown, Scope.Scope>)
 
 /** The parts of the suite, on one driver. */
-export const conformance = (driver: Driver, parts: ReadonlyArray<(suite: Suite) => unknown>): void => {
-  const { inMemory } = driver
+export const conformance = (
+  driver: Driver,
+  parts: ReadonlyArray<(suite: Suite) => unknown>,
+  options: { readonly members?: Partial<Consumer.Options> } = {}
+): void => {
+  const { cluster, inMemory } = driver
+  const on = <R, E>(cluster: Layer.Layer<R | KafkaClient, E>): Test<World | R> => (name, body) =>
+    testOn(cluster)(name, Effect.provideService(body, MemberDefaults, options.members ?? {}))
   const suite: Suite = {
     driver,
-    test: (name, body) => it.scopedLive(name, () => Effect.provide(body, world(driver.cluster))),
+    test: on(cluster),
     onlyInMemory: (name, why, body) =>
       inMemory === undefined
         ? it.skip(`${name} (in memory only: ${why})`, () => undefined)
-        : it.scopedLive(name, () => Effect.provide(body, world(inMemory)))
+        : on(inMemory)(name, body)
   }
   // most of a test's time is waiting for others: that goes well together
   describe.concurrent("conformance", () => {

@@ -1,4 +1,5 @@
 /** What tests of the suite are written with: members of groups that are watched, and streams that run beside the test. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -183,6 +184,11 @@ export const event = <Tag extends KafkaEvent["_tag"]>(
 export const groupName = (name = "group") =>
   Effect.map(TopicRegistry.TopicRegistry, ({ prefix }) => `${prefix}.${name}`)
 
+/** Options that all members of a test have, unless it says otherwise. */
+export class MemberDefaults extends Context.Reference<MemberDefaults>()("conformance/MemberDefaults", {
+  defaultValue: (): Partial<Consumer.Options> => ({})
+}) {}
+
 /** A consumer in the test's own group, or in another of that name. It lives as long as the Scope. */
 export const member = (
   options: Partial<Consumer.Options> = {}
@@ -190,8 +196,15 @@ export const member = (
   Effect.gen(function*() {
     const events = new Seen<KafkaEvent>()
     const groupId = yield* groupName(options.groupId)
+    const defaults = yield* MemberDefaults
     const consumer = yield* Effect.provideService(
-      Consumer.make({ fetch: { maxWait: "100 millis" }, heartbeatInterval: "250 millis", ...options, groupId }),
+      Consumer.make({
+        fetch: { maxWait: "100 millis" },
+        heartbeatInterval: "250 millis",
+        ...defaults,
+        ...options,
+        groupId
+      }),
       KafkaObserver,
       { enabled: true, onEvent: (event) => events.push(event) }
     )

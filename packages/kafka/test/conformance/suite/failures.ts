@@ -261,6 +261,30 @@ export const failures = (kafka: Suite) => {
     )
   })
 
+  describe("failure 3, in a program that never commits", () => {
+    kafka.test(
+      "a rebalance that leaves it its partition leaves out nothing that was fetched ahead",
+      Effect.gen(function*() {
+        const topic = yield* makeTextTopic(2)
+        yield* writeEach(topic, 300)
+        const a = yield* member({ maxPollRecords: 5 })
+        const stream = yield* running(Stream.tap(a.stream(topic), () => Effect.sleep(2)))
+        yield* stream.count(20)
+        yield* event(a, "Polled", (one) => one.bufferedRecords > 100)
+        const b = yield* member()
+        yield* running(b.stream(topic))
+        yield* Effect.all([owning(a, 1), owning(b, 1)])
+        const [kept] = yield* a.assignment
+        const all = yield* stream.until(
+          "the last of what it kept",
+          (all) => all.some((record) => record.partition === kept!.partition && record.offset === 299n)
+        )
+        const own = all.filter((record) => record.partition === kept!.partition)
+        expect(own.map((record) => Number(record.offset))).toEqual(Array.from({ length: 300 }, (_, offset) => offset))
+      })
+    )
+  })
+
   describe("failure 4: a partition assigned and revoked again before it was ever polled", () => {
     kafka.test(
       "members that leave as soon as they have joined take nothing with them",
@@ -322,6 +346,28 @@ export const failures = (kafka: Suite) => {
         yield* stream.count(40)
         expectEachOnce(stream.seen.all, 2, 20)
         expect(yield* Effect.flip(a.commit(before))).toMatchObject({ _tag: "CommitError", reason: "stale" })
+      })
+    )
+
+    kafka.test(
+      "nothing more is handed out of what was lost, until it is assigned again",
+      Effect.gen(function*() {
+        const topic = yield* makeTextTopic(2)
+        yield* writeEach(topic, 2000)
+        const a = yield* member({ maxPollRecords: 1 })
+        const stream = yield* running(Stream.tap(a.stream(topic), () => Effect.yieldNow()))
+        yield* stream.count(50)
+        yield* (yield* Broker).evict(a.groupId, yield* memberIdOf(a))
+        yield* event(a, "Lost")
+        yield* a.events.until(
+          "that it goes on",
+          (all) => all.findLastIndex((one) => one._tag === "HandedOut") > all.findIndex((one) => one._tag === "Lost")
+        )
+        const all = a.events.all
+        const lost = all.findIndex((one) => one._tag === "Lost")
+        const next = all.findIndex((one, index) => index > lost && one._tag === "Assigned")
+        expect(next).toBeGreaterThan(lost)
+        expect(all.slice(lost, next).filter((one) => one._tag === "HandedOut")).toEqual([])
       })
     )
 
@@ -506,6 +552,18 @@ export const failures = (kafka: Suite) => {
           yield* stream.until("records of both", (all) => new Set(all.map((record) => record.partition)).size === 2)
         })
     )
+
+    handsOver("a stream with a long backlog, which commits as it goes", (a, topic) =>
+      Effect.gen(function*() {
+        const stream = yield* running(
+          a.stream(topic).pipe(
+            Stream.tap(() => Effect.sleep(150)),
+            a.commitWithin(1, "1 hour")
+          )
+        )
+        yield* stream.count(1)
+        yield* event(a, "Polled", (one) => one.bufferedRecords > 300)
+      }))
 
     handsOver("a stream that never commits, beside one that does", (a, topic) =>
       Effect.gen(function*() {

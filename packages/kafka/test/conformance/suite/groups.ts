@@ -193,6 +193,32 @@ export const groups = (kafka: Suite) =>
     )
 
     kafka.test(
+      "what others committed meanwhile wins over where a reader was that never commits",
+      Effect.gen(function*() {
+        const topic = yield* makeTextTopic(2)
+        yield* writeEach(topic, 10)
+        const a = yield* member()
+        const stream = yield* running(a.stream(topic))
+        yield* stream.count(20)
+        const b = yield* closable(member())
+        const other = yield* running(b.stream(topic).pipe(b.commitWithin(1, "1 hour")))
+        yield* Effect.all([owning(a, 1), owning(b, 1)])
+        const [moved] = yield* b.assignment
+        yield* writeEach(topic, 10, 10)
+        yield* other.until("the last of its own", (all) => all.some((record) => record.offset === 19n))
+        yield* b.close
+        yield* owning(a, 2)
+        yield* writeEach(topic, 5, 20)
+        const all = yield* stream.until(
+          "the last of what came back",
+          (all) => all.some((record) => record.partition === moved!.partition && record.offset === 24n)
+        )
+        const own = all.filter((record) => record.partition === moved!.partition)
+        expect(own.map((record) => Number(record.offset))).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 21, 22, 23, 24])
+      })
+    )
+
+    kafka.test(
       "a rebalance is told step by step: it began, what was revoked, what came",
       Effect.gen(function*() {
         const topic = yield* makeTextTopic(2)

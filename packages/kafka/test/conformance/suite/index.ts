@@ -4,6 +4,7 @@ import { bounds } from "./bounds.ts"
 import { commits } from "./commits.ts"
 import { decoding } from "./decoding.ts"
 import { failures } from "./failures.ts"
+import { features } from "./features.ts"
 import { groups } from "./groups.ts"
 import { partitioning } from "./partitioning.ts"
 import { positions } from "./positions.ts"
@@ -26,5 +27,6 @@ export const parts = [
   badInput,
   processing,
   groups,
-  failures
+  failures,
+  features
 ]

@@ -190,6 +190,24 @@ export const positions = (kafka: Suite) =>
     )
 
     kafka.test(
+      "a seek from within the stream: the next record is the one sought, whatever was fetched ahead",
+      Effect.gen(function*() {
+        const topic = yield* makeTextTopic()
+        const tp = yield* partitionOf(topic)
+        yield* write(topic, texts(100))
+        const consumer = yield* member({ maxPollRecords: 5 })
+        const read = yield* consumer.stream(topic).pipe(
+          Stream.tap((record) =>
+            record.offset === 4n ? consumer.seek(tp, 50n) : record.offset === 59n ? consumer.seek(tp, 2n) : Effect.void
+          ),
+          Stream.take(5 + 10 + 2),
+          Stream.runCollect
+        )
+        expect(values(read)).toEqual([...texts(5), ...texts(10, 50), ...texts(2, 2)])
+      })
+    )
+
+    kafka.test(
       "what is sought before the committed offset can be committed again",
       Effect.gen(function*() {
         const topic = yield* makeTextTopic()
