@@ -245,7 +245,6 @@ export class Group {
       const ended = yield* Deferred.make<End>()
       const connection = Connection.make(environment, { clientId: options.clientId, retry: patience })
       const crash = (error: unknown): void => {
-        self.feed({ _tag: "Ended" })
         Deferred.unsafeDone(ended, Effect.succeed(self.endOf(error)))
       }
       const member = new Member(connection, options, topics, self.keeper(crash))
@@ -253,7 +252,10 @@ export class Group {
       yield* Effect.addFinalizer(() => Effect.zipRight(member.leave, Effect.sync(() => (self.member = undefined))))
       const started = yield* Effect.either(Effect.tryPromise({ try: () => member.start(), catch: (error) => error }))
       if (started._tag === "Left") crash(started.left)
-      return yield* Effect.raceFirst(Deferred.await(ended), self.idleness(member))
+      const end = yield* Effect.raceFirst(Deferred.await(ended), self.idleness(member))
+      // to the coordinator we are still there: what is in hand may be settled, and its commits count
+      if (end._tag === "Again") yield* self.release
+      return end
     })
   }
 

@@ -188,6 +188,7 @@ export class Member implements Internals.Listener {
     const { keeper } = this
     // kafkajs joins although one of its topics has no leader, and lets us hear the generation
     this.cluster = Internals.opened(cluster, this)
+    outlast(cluster)
     return {
       name: Assignor.name,
       version: Assignor.version,
@@ -279,6 +280,22 @@ export class Member implements Internals.Listener {
       )
     })
   }
+}
+
+/**
+ * What an outage makes kafkajs give up on: it forgets its last broker, and takes it for final that no broker could tell
+ * who the coordinator is.
+ */
+const outlast = (cluster: Cluster): void => {
+  // a broker that was not forgotten is connected to anew, and replaced by the next metadata if it moved
+  cluster.removeBroker = () => {}
+  const find = cluster.findGroupCoordinator.bind(cluster)
+  cluster.findGroupCoordinator = (group) =>
+    find(group).catch((error: unknown) => {
+      throw error instanceof Error && error.name === "KafkaJSGroupCoordinatorNotFound"
+        ? Object.assign(error, { retriable: true })
+        : error
+    })
 }
 
 /** The partitions of a topic that only other members subscribe to. */
