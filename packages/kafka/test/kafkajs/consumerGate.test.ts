@@ -38,6 +38,12 @@ describe("the gate of a kafkajs consumer", () => {
     expect(play(unexplained, joined, heartbeat(1))).toEqual(held)
   })
 
+  it("hands them out once, however often it is told of the same generation", () => {
+    const again: Gate.Input = { _tag: "Joined", partitions: some, generation: 1 }
+    expect(play(unexplained, again, again)).toEqual(held)
+    expect(play(...holding, again)).toEqual(held)
+  })
+
   it("holds a rejoin until records in hand are settled, and lets it go then", () => {
     expect(play(...holding, rebalancing, inspected("rebalancing"), rebalancing, settled, rebalancing)).toEqual(
       [...held, "Inspect", "later", "Revoke", "later", "go"]

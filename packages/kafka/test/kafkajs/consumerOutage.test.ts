@@ -163,6 +163,19 @@ RealKafka.suiteOfOwn("a consumer session through kafkajs, and a broker that come
 RealKafka.suiteOfOwn("a consumer session through kafkajs, and three brokers", () => {
   const Own = own("ThreeBrokers", 3)
   layer(Own.layer, { excludeTestServices: true, timeout: "90 seconds" })((it) => {
+    it.scoped("new partitions on several brokers are one rebalance", () =>
+      Effect.gen(function*() {
+        const { bootstrapServers: brokers } = yield* Own
+        const topic = yield* makeTopic(brokers, { leaders: [1, 2, 3] })
+        const reader = yield* join(brokers, groupName(), [topic], { metadataInterval: 100 })
+        yield* reader.holding("0 1 2")
+        yield* admin(brokers, (admin) => admin.createPartitions({ topicPartitions: [{ topic, count: 6 }] }))
+        yield* reader.holding("0 1 2 3 4 5")
+        for (const partition of [0, 1, 2, 3, 4, 5]) yield* write(brokers, topic, ["new"], partition)
+        yield* reader.read(6)
+        expect(reader.history).toEqual(["Assigned 0 1 2", "Revoked 0 1 2", "Assigned 0 1 2 3 4 5"])
+      }), 60_000)
+
     it.scoped(
       "a partition without a leader keeps nobody from the others, and is read when it has one",
       () =>

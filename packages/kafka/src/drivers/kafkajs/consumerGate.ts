@@ -148,6 +148,8 @@ export const next = (state: State, input: Input): Step => {
       return settled(state)
     case "Joined": {
       const { generation, partitions } = input
+      // said twice
+      if (state._tag === "Open" && state.generation === generation) return step(state)
       const joined = generation === undefined ? step({ _tag: "Named", partitions }) : open(partitions, generation)
       return state._tag === "Open" || state._tag === "Closing"
         ? { ...joined, actions: [{ _tag: "Lose", partitions: state.partitions }, ...joined.actions] }

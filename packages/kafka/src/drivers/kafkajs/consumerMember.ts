@@ -3,7 +3,15 @@
  * heartbeats and leaves. It asks its keeper before each join, which kafkajs does by its partition assigner.
  */
 import * as Effect from "effect/Effect"
-import type { Assigner, Cluster, Consumer, GroupDescription, PartitionMetadata } from "kafkajs"
+import type {
+  Assigner,
+  Cluster,
+  Consumer,
+  GroupDescription,
+  GroupMember,
+  GroupMemberAssignment,
+  PartitionMetadata
+} from "kafkajs"
 import type { ConsumerSessionOptions } from "../../KafkaClient.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
 import { balanced } from "../inmemory/Assignor.ts"
@@ -85,6 +93,8 @@ export class Member implements Internals.Listener {
   private generation: number | undefined = undefined
   /** How often it was answered since it joined a generation whose assignment it has not heard yet. */
   private unsynced = 0
+  /** A join goes on. With several brokers kafkajs may come upon new partitions several times, and join for each. */
+  private underway = false
   private rebalancing = false
   private quick = 0
 
@@ -133,6 +143,7 @@ export class Member implements Internals.Listener {
       GROUP_JOIN,
       hear(({ payload: { memberAssignment, memberId } }) => {
         this.stirred()
+        this.underway = false
         this.unsynced = 0
         const partitions = Object.entries(memberAssignment).flatMap(([topic, partitions]) =>
           partitions.map((partition) => TopicPartition.make(topic, partition))
@@ -151,6 +162,7 @@ export class Member implements Internals.Listener {
       REBALANCING,
       hear(() => {
         this.stirred()
+        this.underway = false
         this.rebalancing = true
         keeper.rebalancing()
       })
@@ -158,7 +170,7 @@ export class Member implements Internals.Listener {
     consumer.on(CRASH, hear(({ payload }) => keeper.crashed(payload.error)))
   }
 
-  /** Something happened, and no request to join is under way. */
+  /** Something happened, and nobody waits for the answer to a join. */
   private stirred(): void {
     this.joining = false
     this.rebalancing = false
@@ -178,6 +190,7 @@ export class Member implements Internals.Listener {
   failed(apiKey: number, error: unknown): void {
     // the coordinator gives a name before it lets a new member in
     if (apiKey === joinGroup && hasMemberId(error)) this.memberId = error.memberId
+    else this.underway = false
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -194,6 +207,7 @@ export class Member implements Internals.Listener {
       version: Assignor.version,
       protocol: ({ topics }) => {
         if (this.closing) throw new Closing("leaving")
+        if (this.underway) throw new Later("it is joining already")
         if (this.quick > 0 && !this.rebalancing && !keeper.mayJoin()) {
           if (++this.quick <= quickAsks) throw new Wait(held)
           this.quick = 0
@@ -205,6 +219,7 @@ export class Member implements Internals.Listener {
         switch (keeper.ask(why)) {
           case "go":
             this.joining = true
+            this.underway = true
             return { name: Assignor.name, metadata: Assignor.encodeMember(topics, keeper.owned()) }
           case "later":
             this.quick = 1
@@ -213,21 +228,31 @@ export class Member implements Internals.Listener {
             throw new Wait(held)
         }
       },
-      assign: async ({ members }) => {
-        const decoded = members.map((member) => Assignor.decodeMember(member.memberId, member.memberMetadata))
-        const topics = new Set(decoded.flatMap((member) => [...member.topics]))
-        const counts = new Map<string, number>()
-        for (const topic of topics) {
-          const known = cluster.findTopicPartitionMetadata(topic)
-          const metadata = known.length > 0 ? known : await partitionsOf(cluster, topic)
-          counts.set(topic, metadata.length)
-        }
-        return Array.from(balanced(decoded, (topic) => counts.get(topic) ?? 0), ([memberId, held]) => ({
-          memberId,
-          memberAssignment: Assignor.encodeAssignment(held)
-        }))
-      }
+      assign: ({ members }) =>
+        this.deal(cluster, members).catch((error: unknown) => {
+          this.underway = false
+          throw error
+        })
     }
+  }
+
+  /** As the leader of the group: who gets what. */
+  private async deal(
+    cluster: Cluster,
+    members: ReadonlyArray<GroupMember>
+  ): Promise<Array<GroupMemberAssignment>> {
+    const decoded = members.map((member) => Assignor.decodeMember(member.memberId, member.memberMetadata))
+    const topics = new Set(decoded.flatMap((member) => [...member.topics]))
+    const counts = new Map<string, number>()
+    for (const topic of topics) {
+      const known = cluster.findTopicPartitionMetadata(topic)
+      const metadata = known.length > 0 ? known : await partitionsOf(cluster, topic)
+      counts.set(topic, metadata.length)
+    }
+    return Array.from(balanced(decoded, (topic) => counts.get(topic) ?? 0), ([memberId, held]) => ({
+      memberId,
+      memberAssignment: Assignor.encodeAssignment(held)
+    }))
   }
 
   // -------------------------------------------------------------------------------------------------------------------
