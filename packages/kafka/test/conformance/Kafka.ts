@@ -23,6 +23,8 @@ import { MemberDefaults } from "./support.ts"
 export class Broker extends Context.Tag("conformance/Broker")<Broker, {
   /** Gives a member up, as the coordinator does when its session is over. */
   readonly evict: (groupId: string, memberId: string) => Effect.Effect<void, unknown>
+  /** From now on, joining a group takes a while, as it does on a real cluster by itself. */
+  readonly slowJoins: Effect.Effect<void>
   /** Has a compacted partition cleaned. It may still be under way when this ends. */
   readonly compact: (topicPartition: TopicPartition) => Effect.Effect<void>
 }>() {}

@@ -9,6 +9,7 @@ const brokers = InMemoryKafka.layerWith({ minSessionTimeout: "1 second", metadat
 const controls = Layer.effectContext(Effect.gen(function*() {
   const broker = yield* InMemoryKafka.InMemoryBroker
   return Broker.context({
+    slowJoins: Effect.asVoid(broker.delay("join-group", "200 millis")),
     evict: (groupId, memberId) => Effect.asVoid(broker.expireSession(groupId, memberId)),
     compact: (topicPartition) => Effect.asVoid(broker.compact(topicPartition))
   })

@@ -43,6 +43,7 @@ const client = (brokers: string, options: Omit<KafkaConfig.Options, "brokers"> =
 
 const controls = (bootstrapServers: string) =>
   Layer.succeed(Broker, {
+    slowJoins: Effect.void,
     evict: (groupId, memberId) => Effect.tryPromise(() => evict(bootstrapServers, groupId, memberId)),
     // the broker's cleaner comes by every second
     compact: () => Effect.void

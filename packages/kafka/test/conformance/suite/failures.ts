@@ -355,8 +355,9 @@ export const failures = (kafka: Suite) => {
         const topic = yield* makeTextTopic(2)
         yield* writeEach(topic, 2000)
         const a = yield* member({ maxPollRecords: 1 })
-        const stream = yield* running(Stream.tap(a.stream(topic), () => Effect.yieldNow()))
+        const stream = yield* running(Stream.tap(a.stream(topic), () => Effect.sleep(1)))
         yield* stream.count(50)
+        yield* (yield* Broker).slowJoins
         yield* (yield* Broker).evict(a.groupId, yield* memberIdOf(a))
         yield* event(a, "Lost")
         yield* a.events.until(
