@@ -125,10 +125,16 @@ interface Jvm {
   readonly sharing: ReadonlyArray<string>
 }
 
+/** As Kafka makes its own: 16 random bytes in base64, never with a dash in front, which its tools take for an option. */
+const makeClusterId = (): string => {
+  const id = crypto.randomBytes(16).toString("base64url")
+  return id.startsWith("-") ? makeClusterId() : id
+}
+
 const startOnce = async (options: KafkaOptions, { distribution, sharing }: Jvm): Promise<KafkaCluster> => {
   const listeners = options.listeners ?? ["plaintext"]
   const users = options.users ?? { admin: "admin-secret", alice: "alice-secret" }
-  const clusterId = crypto.randomBytes(16).toString("base64url")
+  const clusterId = makeClusterId()
   const root = await fs.mkdtemp(path.join(os.tmpdir(), "coffeebuddy-kafka-"))
   const brokers: Array<KafkaBroker> = []
 
