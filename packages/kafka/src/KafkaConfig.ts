@@ -125,7 +125,7 @@ export interface Service {
   /** What `TopicRegistry` puts before each slug, with a dot between. */
   readonly topicPrefix: string | undefined
   readonly security: Security
-  /** How long reaching a broker may take, TLS and authentication included. */
+  /** How long reaching a broker is tried, TLS and authentication included. */
   readonly connectionTimeout: Duration.Duration
   /** How long one request may wait for its answer. */
   readonly requestTimeout: Duration.Duration
@@ -207,7 +207,7 @@ export interface Options {
   readonly topicPrefix?: string | undefined
   /** Plaintext if absent. */
   readonly security?: SecurityOptions | undefined
-  /** How long reaching a broker may take, TLS and authentication included. Ten seconds if absent. */
+  /** How long reaching a broker is tried, TLS and authentication included. Ten seconds if absent. */
   readonly connectionTimeout?: Duration.DurationInput | undefined
   /** How long one request may wait for its answer. Thirty seconds if absent. */
   readonly requestTimeout?: Duration.DurationInput | undefined

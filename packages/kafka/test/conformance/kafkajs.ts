@@ -49,7 +49,8 @@ const controls = (bootstrapServers: string) =>
     compact: () => Effect.void
   })
 
-const cluster = (bootstrapServers: string) => Layer.merge(client(bootstrapServers), controls(bootstrapServers))
+const cluster = (bootstrapServers: string, options?: Omit<KafkaConfig.Options, "brokers">) =>
+  Layer.merge(client(bootstrapServers, options), controls(bootstrapServers))
 
 export const driver = (bootstrapServers: string): Driver => ({
   name: "KafkaJs",
@@ -62,6 +63,7 @@ export const driver = (bootstrapServers: string): Driver => ({
 /** A cluster that may go down. */
 export const failing = Layer.unwrapScoped(Effect.map(RealKafka.start(), (kafka) =>
   Layer.merge(
-    cluster(kafka.bootstrapServers),
+    // a broker takes its time to start, more so on a busy machine
+    cluster(kafka.bootstrapServers, { connectionTimeout: "1 minute" }),
     Layer.succeed(Outage, { begin: kafka.broker(1).kill, end: kafka.broker(1).start })
   )))

@@ -60,7 +60,7 @@ describe("connecting through kafkajs", () => {
   it.scopedLive("to a server that hangs up says so", () =>
     Effect.gen(function*() {
       const { address } = yield* server((socket) => socket.destroy())
-      const error = yield* Effect.flip(openAdmin(address, { connectionTimeout: "2 seconds" }))
+      const error = yield* Effect.flip(openAdmin(address, { connectionTimeout: "1 second" }))
       expect(error).toMatchObject({ _tag: "KafkaConnectionError", brokers: [address] })
       expect(error.message).toContain("security protocol")
     }))
@@ -69,7 +69,7 @@ describe("connecting through kafkajs", () => {
     Effect.gen(function*() {
       const { address } = yield* server((socket) => socket.end("this is not TLS\n"))
       const error = yield* Effect.flip(
-        openAdmin(address, { connectionTimeout: "2 seconds", security: KafkaConfig.ssl() })
+        openAdmin(address, { connectionTimeout: "1 second", security: KafkaConfig.ssl() })
       )
       expect(error._tag).toBe("KafkaConnectionError")
       expect(error.message).toContain("TLS")
@@ -77,7 +77,7 @@ describe("connecting through kafkajs", () => {
 
   it.scopedLive("to a name that nobody knows says that", () =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(openAdmin("no-such-host.invalid:9092", { connectionTimeout: "5 seconds" }))
+      const error = yield* Effect.flip(openAdmin("no-such-host.invalid:9092", { connectionTimeout: "2 seconds" }))
       expect(error._tag).toBe("KafkaConnectionError")
       expect(error.message).toMatch(/not known|could not be looked up/)
     }))

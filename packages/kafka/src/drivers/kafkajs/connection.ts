@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Runtime from "effect/Runtime"
+import * as Schedule from "effect/Schedule"
 import { Kafka, type RetryOptions, type SASLOptions } from "kafkajs"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
@@ -131,7 +132,7 @@ const connectionTimeoutPerBroker = (config: KafkaConfig.Service): number => {
 }
 
 /**
- * Tries each broker twice. The caller bounds the time.
+ * How kafkajs retries what it does by itself: each broker is tried twice. The caller bounds the time.
  */
 export const connectRetry = (config: KafkaConfig.Service): RetryOptions => ({
   retries: 2 * config.brokers.length,
@@ -249,8 +250,12 @@ export interface Client {
 /** How long a client may take to say goodbye before its sockets are destroyed. */
 const closeGrace = 2000
 
+/** Between two tries to connect, in milliseconds, beside the pauses of kafkajs. */
+const connectPause = 200
+
 /**
- * Connects, bounded by the connection timeout, and fails with what the socket said where kafkajs says little.
+ * Connects, and tries again until the connection timeout is over: a broker that restarts refuses connections for a
+ * while. Fails with what the socket said where kafkajs says little.
  */
 export const establish = (
   self: Environment,
@@ -263,6 +268,10 @@ export const establish = (
     try: () => client.connect(),
     catch: (error) => connectError(self, connection, error, operation)
   }).pipe(
+    Effect.retry({
+      while: (error) => error._tag === "KafkaConnectionError" || error._tag === "KafkaTimeoutError",
+      schedule: Schedule.spaced(connectPause)
+    }),
     Effect.timeoutFail({
       duration: millis,
       onTimeout: () =>

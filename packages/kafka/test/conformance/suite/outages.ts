@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
+import * as Admin from "../../../src/Admin.ts"
 import { isKafkaError } from "../../../src/KafkaError.ts"
 import * as Producer from "../../../src/Producer.ts"
 import * as TopicRegistry from "../../../src/TopicRegistry.ts"
@@ -45,6 +46,30 @@ export const outages = (test: Test<World | Outage>) =>
         yield* write(topic, texts(10, 150))
         expect(values(yield* stream.count(160))).toEqual(texts(160))
         yield* event(a, "Committed", (one) => one.offsets[0]!.offset === 160n)
+      })
+    )
+
+    test(
+      "producers, consumers and admins that start while the brokers restart wait for them",
+      Effect.gen(function*() {
+        const topic = yield* makeTextTopic()
+        yield* write(topic, texts(5))
+        const outage = yield* Outage
+        yield* outage.begin
+        const read = Effect.flatMap(member(), (a) => a.stream(topic).pipe(Stream.take(6), Stream.runCollect))
+        const sent = Effect.flatMap(
+          Producer.make(),
+          (producer) => producer.send(topic, { key: null, value: "value-5" })
+        )
+        const listed = Effect.flatMap(Admin.make, (admin) => admin.listOffsets([topic], "earliest"))
+        const starting = yield* Effect.fork(Effect.all([read, sent, listed], { concurrency: "unbounded" }))
+        // longer than the first tries take
+        yield* Effect.sleep("1 second")
+        yield* outage.end
+        const [records, metadata, offsets] = yield* Fiber.join(starting)
+        expect(values(records)).toEqual(texts(6))
+        expect(metadata.offset).toBe(5n)
+        expect(offsets).toMatchObject([{ offset: 0n }])
       })
     )
 
