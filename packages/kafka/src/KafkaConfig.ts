@@ -306,7 +306,7 @@ const checkDuration = (
 const failed = (mechanism: string, reason: string) => (cause: unknown): KafkaAuthenticationError =>
   cause instanceof KafkaAuthenticationError
     ? cause
-    : new KafkaAuthenticationError({ operation: "credentials", mechanism, reason, cause })
+    : new KafkaAuthenticationError({ operation: "credentials", mechanism, kind: "unobtainable", reason, cause })
 
 const checkTls = (tls: Tls): Effect.Effect<Tls, KafkaAuthenticationError> => {
   const problem = tlsProblem(tls)
@@ -315,6 +315,7 @@ const checkTls = (tls: Tls): Effect.Effect<Tls, KafkaAuthenticationError> => {
     : new KafkaAuthenticationError({
       operation: "credentials",
       mechanism: "ssl",
+      kind: "unobtainable",
       reason: `${problem.name}: ${problem.message}`
     })
 }
@@ -325,6 +326,7 @@ const checkCredentials =
       ? new KafkaAuthenticationError({
         operation: "credentials",
         mechanism,
+        kind: "unobtainable",
         reason: `the ${credentials.username === "" ? "username" : "password"} is empty`
       })
       : Effect.succeed(credentials)
@@ -358,6 +360,7 @@ const checkToken = (
         new KafkaAuthenticationError({
           operation: "credentials",
           mechanism: "oauthbearer",
+          kind: "unobtainable",
           reason: "the token is empty"
         })
     )

@@ -45,7 +45,8 @@ export class KafkaConnectionError extends Schema.TaggedError<KafkaConnectionErro
 }
 
 /**
- * The broker refused who we say we are: wrong password, unknown user, mechanism not enabled, untrusted certificate.
+ * We could not agree with the broker who each of us is: wrong password, unknown user, mechanism not enabled, expired
+ * token, untrusted certificate. `kind` says which.
  *
  * @since 0.1.0
  * @category errors
@@ -56,6 +57,26 @@ export class KafkaAuthenticationError extends Schema.TaggedError<KafkaAuthentica
   operation: Schema.String,
   /** `"plain"`, `"scram-sha-256"`, `"scram-sha-512"`, `"oauthbearer"`, or `"ssl"`. */
   mechanism: Schema.String,
+  /**
+   * - `"credentials"`: the broker does not take this user with this password. It never says which of them is wrong.
+   * - `"token"`: the broker does not take this token: it has expired, or is not for this cluster.
+   * - `"mechanism"`: the listener does not offer this mechanism, or no SASL at all.
+   * - `"untrusted-certificate"`: the broker's certificate is of no authority we trust, or is not valid now.
+   * - `"host-name"`: the broker's certificate is for another host name.
+   * - `"client-certificate"`: the broker asks for a certificate of ours, or does not take the one it was shown.
+   * - `"unobtainable"`: our own credentials could not be had, or are none: a file, an `Effect`, a private key.
+   * - `"other"`: the driver knows no more than `reason` says.
+   */
+  kind: Schema.Literal(
+    "credentials",
+    "token",
+    "mechanism",
+    "untrusted-certificate",
+    "host-name",
+    "client-certificate",
+    "unobtainable",
+    "other"
+  ).pipe(Schema.propertySignature, Schema.withConstructorDefault(() => "other" as const)),
   reason: Schema.String,
   cause
 }) {

@@ -106,34 +106,63 @@ const connectionReasons: Readonly<Record<string, string>> = {
   ERR_SSL_UNSUPPORTED_PROTOCOL: "no TLS version in common with the broker"
 }
 
-const certificateReasons: Readonly<Record<string, string>> = {
-  DEPTH_ZERO_SELF_SIGNED_CERT: "the broker's certificate is self-signed and not trusted: give it as the CA",
-  SELF_SIGNED_CERT_IN_CHAIN: "the broker's CA is not trusted: give its certificate as the CA",
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "the broker's certificate is of no trusted CA: give the CA's certificate",
-  UNABLE_TO_GET_ISSUER_CERT: "the broker's certificate is of no trusted CA: give the CA's certificate",
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "the broker's certificate is of no trusted CA: give the CA's certificate",
-  CERT_UNTRUSTED: "the broker's certificate is not trusted: give the CA's certificate",
-  CERT_SIGNATURE_FAILURE: "the broker's certificate is not signed by the given CA: give the CA's certificate",
-  CERT_HAS_EXPIRED: "the broker's certificate has expired: renew it",
-  CERT_NOT_YET_VALID: "the broker's certificate is not valid yet: check the clocks",
-  CERT_REVOKED: "the broker's certificate was revoked",
-  ERR_TLS_CERT_ALTNAME_INVALID:
-    "the broker's certificate is for another host name: connect by a name in it, or set the server name",
-  ERR_OSSL_X509_KEY_VALUES_MISMATCH: "the private key does not belong to the certificate",
-  ERR_OSSL_PEM_NO_START_LINE: "the CA, certificate or key is not PEM",
-  ERR_OSSL_PEM_BAD_END_LINE: "the CA, certificate or key is not PEM",
-  ERR_OSSL_BAD_DECRYPT: "the passphrase of the private key is wrong",
-  ERR_OSSL_EVP_BAD_DECRYPT: "the passphrase of the private key is wrong",
-  ERR_MISSING_PASSPHRASE: "the private key is encrypted, and there is no passphrase"
+type AuthenticationKind = KafkaError.KafkaAuthenticationError["kind"]
+
+/** Why the two sides could not agree who each of them is. */
+export interface AuthenticationProblem {
+  readonly kind: AuthenticationKind
+  readonly reason: string
 }
 
-const certificateReason = (code: string): string | undefined => {
-  const known = certificateReasons[code]
+const because = (kind: AuthenticationKind) => (reason: string): AuthenticationProblem => ({ kind, reason })
+const untrusted = because("untrusted-certificate")
+const ownFiles = because("unobtainable")
+
+const certificateProblems: Readonly<Record<string, AuthenticationProblem>> = {
+  DEPTH_ZERO_SELF_SIGNED_CERT: untrusted("the broker's certificate is self-signed and not trusted: give it as the CA"),
+  SELF_SIGNED_CERT_IN_CHAIN: untrusted("the broker's CA is not trusted: give its certificate as the CA"),
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: untrusted(
+    "the broker's certificate is of no trusted CA: give the CA's certificate"
+  ),
+  UNABLE_TO_GET_ISSUER_CERT: untrusted("the broker's certificate is of no trusted CA: give the CA's certificate"),
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: untrusted(
+    "the broker's certificate is of no trusted CA: give the CA's certificate"
+  ),
+  CERT_UNTRUSTED: untrusted("the broker's certificate is not trusted: give the CA's certificate"),
+  CERT_SIGNATURE_FAILURE: untrusted(
+    "the broker's certificate is not signed by the given CA: give the CA's certificate"
+  ),
+  CERT_HAS_EXPIRED: untrusted("the broker's certificate has expired: renew it"),
+  CERT_NOT_YET_VALID: untrusted("the broker's certificate is not valid yet: check the clocks"),
+  CERT_REVOKED: untrusted("the broker's certificate was revoked"),
+  ERR_TLS_CERT_ALTNAME_INVALID: because("host-name")(
+    "the broker's certificate is for another host name: connect by a name in it, or set the server name"
+  ),
+  ERR_OSSL_X509_KEY_VALUES_MISMATCH: ownFiles("the private key does not belong to the certificate"),
+  ERR_OSSL_PEM_NO_START_LINE: ownFiles("the CA, certificate or key is not PEM"),
+  ERR_OSSL_PEM_BAD_END_LINE: ownFiles("the CA, certificate or key is not PEM"),
+  ERR_OSSL_BAD_DECRYPT: ownFiles("the passphrase of the private key is wrong"),
+  ERR_OSSL_EVP_BAD_DECRYPT: ownFiles("the passphrase of the private key is wrong"),
+  ERR_MISSING_PASSPHRASE: ownFiles("the private key is encrypted, and there is no passphrase")
+}
+
+/** What is the table's own: a code is somebody else's text, and may be `"toString"`. */
+const own = <A>(table: Readonly<Record<string, A>>, code: string): A | undefined =>
+  Object.hasOwn(table, code) ? table[code] : undefined
+
+const certificateProblem = (code: string): AuthenticationProblem | undefined => {
+  const known = own(certificateProblems, code)
   if (known !== undefined) return known
   if (/^ERR_SSL_.*ALERT.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE)/.test(code)) {
-    return "the broker refused our certificate, or asks for one: check cert and key, and that the broker trusts our CA"
+    return {
+      kind: "client-certificate",
+      reason:
+        "the broker refused our certificate, or asks for one: check cert and key, and that the broker trusts our CA"
+    }
   }
-  return /^(CERT_|CRL_|ERR_TLS_CERT|ERR_OSSL)/.test(code) ? "the TLS settings or certificates do not fit" : undefined
+  return /^(CERT_|CRL_|ERR_TLS_CERT|ERR_OSSL)/.test(code)
+    ? { kind: "other", reason: "the TLS settings or certificates do not fit" }
+    : undefined
 }
 
 /**
@@ -142,12 +171,27 @@ const certificateReason = (code: string): string | undefined => {
 export type Meaning =
   | { readonly _tag: "Ours"; readonly error: KafkaError.KafkaError }
   | { readonly _tag: "Connection"; readonly reason: string }
-  | { readonly _tag: "Authentication"; readonly mechanism: string | undefined; readonly reason: string }
+  | ({ readonly _tag: "Authentication"; readonly mechanism: string | undefined } & AuthenticationProblem)
   | { readonly _tag: "Authorization"; readonly resource: "topic" | "group" | "transactional-id" | "cluster" }
   | { readonly _tag: "Timeout" }
   | { readonly _tag: "UnknownTopic" }
   | { readonly _tag: "Fenced" }
   | ({ readonly _tag: "Protocol" } & ProtocolCode)
+
+const notAccepted: AuthenticationProblem = {
+  kind: "credentials",
+  reason: "the broker does not accept the credentials: check username and password"
+}
+
+const tokenNotAccepted: AuthenticationProblem = {
+  kind: "token",
+  reason: "the broker does not accept the token: check that it has not expired, and that it is for this cluster"
+}
+
+const notOffered: AuthenticationProblem = {
+  kind: "mechanism",
+  reason: "the listener does not offer this mechanism: check the SASL mechanism, and the port"
+}
 
 /** What an answer of the broker means. */
 export const fromProtocol = (code: ProtocolCode): Meaning => {
@@ -161,17 +205,14 @@ export const fromProtocol = (code: ProtocolCode): Meaning => {
     case "CLUSTER_AUTHORIZATION_FAILED":
       return { _tag: "Authorization", resource: "cluster" }
     case "SASL_AUTHENTICATION_FAILED":
-      return {
-        _tag: "Authentication",
-        mechanism: undefined,
-        reason: "the broker does not accept the credentials: check username, password or token"
-      }
+      return { _tag: "Authentication", mechanism: undefined, ...notAccepted }
     case "UNSUPPORTED_SASL_MECHANISM":
-      return { _tag: "Authentication", mechanism: undefined, reason: "the listener does not offer this mechanism" }
+      return { _tag: "Authentication", mechanism: undefined, ...notOffered }
     case "ILLEGAL_SASL_STATE":
       return {
         _tag: "Authentication",
         mechanism: undefined,
+        kind: "mechanism",
         reason: "the listener expects no SASL, or another order of it: check the security protocol"
       }
     case "UNKNOWN_TOPIC_OR_PARTITION":
@@ -188,20 +229,21 @@ export const fromProtocol = (code: ProtocolCode): Meaning => {
 }
 
 /** What to check when the broker refuses our credentials, by what it says. */
-export const saslReason = (message: string): string =>
+export const saslProblem = (message: string): AuthenticationProblem =>
   /mechanism is not supported/i.test(message)
-    ? "the listener does not offer this mechanism"
+    ? notOffered
     : /expired|invalid_token/i.test(message)
-    ? "the broker does not accept the token: it may have expired"
-    : "the broker does not accept the credentials: check username, password or token"
+    ? tokenNotAccepted
+    : notAccepted
 
 /** What an error of Node's sockets or of its TLS means. */
 export const fromSocket = (code: string): Meaning | undefined => {
-  const certificate = certificateReason(code)
+  const certificate = certificateProblem(code)
   if (certificate !== undefined) {
-    return { _tag: "Authentication", mechanism: "ssl", reason: `${certificate} (${code})` }
+    const { kind, reason } = certificate
+    return { _tag: "Authentication", mechanism: "ssl", kind, reason: `${reason} (${code})` }
   }
-  const connection = connectionReasons[code]
+  const connection = own(connectionReasons, code)
   return connection === undefined ? undefined : { _tag: "Connection", reason: connection }
 }
 
@@ -297,13 +339,12 @@ export const typed = (
         })
     case "Connection":
       return new KafkaError.KafkaConnectionError({ operation, brokers: attempt.brokers, reason: found.reason, cause })
-    case "Authentication":
-      return new KafkaError.KafkaAuthenticationError({
-        operation,
-        mechanism: found.mechanism ?? attempt.mechanism,
-        reason: found.reason,
-        cause
-      })
+    case "Authentication": {
+      const mechanism = found.mechanism ?? attempt.mechanism
+      // with a token there is nothing else that could be refused
+      const { kind, reason } = mechanism === "oauthbearer" && found.kind === "credentials" ? tokenNotAccepted : found
+      return new KafkaError.KafkaAuthenticationError({ operation, mechanism, kind, reason, cause })
+    }
     case "Authorization":
       return new KafkaError.KafkaAuthorizationError({
         operation,

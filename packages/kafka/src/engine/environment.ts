@@ -200,7 +200,10 @@ const renewed = <A>(
   read: () => Either.Either<A, string>
 ): Effect.Effect<A, KafkaAuthenticationError> =>
   Effect.suspend(() =>
-    Either.mapLeft(read(), (reason) => new KafkaAuthenticationError({ operation: "credentials", mechanism, reason }))
+    Either.mapLeft(
+      read(),
+      (reason) => new KafkaAuthenticationError({ operation: "credentials", mechanism, kind: "unobtainable", reason })
+    )
   )
 
 // ---------------------------------------------------------------------------------------------------------------------

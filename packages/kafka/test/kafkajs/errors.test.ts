@@ -78,7 +78,7 @@ describe("kafkajs's errors as ours", () => {
     expect(Errors.clientError(error, attempt)).toMatchObject({
       _tag: "KafkaAuthenticationError",
       mechanism: "scram-sha-256",
-      reason: expect.stringContaining("check username, password or token")
+      reason: expect.stringContaining("check username and password")
     })
   })
 

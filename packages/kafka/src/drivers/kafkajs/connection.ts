@@ -325,6 +325,7 @@ const ask = <A>(self: Environment, effect: Effect.Effect<A, KafkaAuthenticationE
       new KafkaAuthenticationError({
         operation: "credentials",
         mechanism: self.mechanism,
+        kind: "unobtainable",
         reason: "they did not come within the connection timeout"
       })
   })

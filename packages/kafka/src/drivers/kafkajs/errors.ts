@@ -11,7 +11,7 @@ import {
   type Meaning,
   type ProtocolCode,
   read,
-  saslReason,
+  saslProblem,
   text,
   typed,
   type TypedError
@@ -53,13 +53,13 @@ const protocolCodeOf = (error: unknown): ProtocolCode | undefined => {
   const message = text(read(error, "message")) ?? type
   const unknown = type === "KAFKAJS_UNKNOWN_ERROR_CODE" ? /(-?\d+)\s*$/.exec(message)?.[1] : undefined
   if (unknown !== undefined) {
-    const later = laterCodes[unknown]
+    const later = Object.hasOwn(laterCodes, unknown) ? laterCodes[unknown] : undefined
     return later === undefined
       ? { code: `CODE_${unknown}`, reason: `an error this client does not know, code ${unknown}`, retriable: false }
       : { code: later[0], reason: later[1], retriable: later[2] }
   }
   return {
-    code: newerNames[type] ?? type,
+    code: (Object.hasOwn(newerNames, type) ? newerNames[type] : undefined) ?? type,
     // the broker's own words, where there are some
     reason: text(read(error, "errorMessage")) ?? message,
     retriable: read(error, "retriable") === true
@@ -82,7 +82,7 @@ const meaningOf = (error: unknown): Meaning | undefined => {
   const name = text(read(error, "name"))
   const message = text(read(error, "message")) ?? ""
   if (name === "KafkaJSSASLAuthenticationError") {
-    return { _tag: "Authentication", mechanism: undefined, reason: saslReason(message) }
+    return { _tag: "Authentication", mechanism: undefined, ...saslProblem(message) }
   }
   const protocol = protocolCodeOf(error)
   if (protocol !== undefined) return fromProtocol(protocol)
