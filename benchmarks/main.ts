@@ -1,207 +1,166 @@
 /**
- * How fast a topic is read and written: raw kafkajs and this library, on the same work with the same settings, in turns.
+ * Everything a user would pick, on the same work with the same settings, in turns.
  *
- *     npm run bench -- --report                    a million records, 5 rounds, a dated report
- *     npm run bench -- --records 20000 --rounds 1 --only bytes
+ *     npm run bench                                 everything, with a report
+ *     npm run bench -- --only bytes,json            some of it
+ *     npm run bench -- --short                      does everything run? No time is looked at
  */
-import { Kafka, logLevel } from "kafkajs"
 import { execFile } from "node:child_process"
 import { mkdir, writeFile } from "node:fs/promises"
 import * as os from "node:os"
 import { fileURLToPath } from "node:url"
 import { parseArgs, promisify } from "node:util"
 import { startKafka } from "../scripts/kafka/index.ts"
+import { chart } from "./harness/chart.ts"
+import { type Bench, type Contender, type Measured, Unavailable } from "./harness/model.ts"
+import { measure } from "./harness/processes.ts"
+import { type Compared, type Outcome, ratio, section } from "./harness/report.ts"
+import { load, sinkOf } from "./harness/topics.ts"
+import { benches } from "./works/index.ts"
 
 const { values } = parseArgs({
   options: {
-    records: { type: "string", default: "1000000" },
-    partitions: { type: "string", default: "6" },
-    rounds: { type: "string", default: "5" },
+    records: { type: "string" },
+    rounds: { type: "string" },
+    /** Names of benches, or how they begin, with commas between them. */
     only: { type: "string", default: "" },
-    report: { type: "boolean", default: false }
+    short: { type: "boolean", default: false },
+    report: { type: "boolean", default: false },
+    list: { type: "boolean", default: false }
   }
 })
-const records = Number(values.records)
-const partitions = Number(values.partitions)
-const rounds = Number(values.rounds)
-
-/** What is compared with what: the first of each group is the measure. */
-const groups: ReadonlyArray<{
-  readonly name: string
-  readonly contenders: ReadonlyArray<string>
-  /** Which part of the records is enough for slow work. */
-  readonly share?: number
-}> = [
-  { name: "bytes", contenders: ["kafkajs eachBatch, bytes", "Consumer.stream, Serde.bytes"] },
-  { name: "json", contenders: ["kafkajs eachBatch, JSON by hand", "Consumer.stream, Serde.json"] },
-  {
-    name: "forEach",
-    contenders: [
-      "Stream.mapEffect, 16",
-      "Consumer.forEach, partition, 16",
-      "Consumer.forEach, key, 16",
-      "Consumer.forEach, unordered, 16"
-    ],
-    share: 0.2
-  },
-  {
-    name: "produce",
-    contenders: ["kafkajs send, batches of 1,000", "Producer.sendAll, 1,000", "Producer.send, 1,000 fibers"],
-    share: 0.3
-  },
-  {
-    name: "single sends",
-    contenders: ["kafkajs send, one record, 1,000 callers", "Producer.send, 1,000 fibers"],
-    share: 0.05
-  },
-  {
-    name: "lone sends",
-    contenders: ["kafkajs send, one after the other", "Producer.send, one after the other"],
-    share: 0.003
-  }
-].filter((group) => values.only === "" || values.only.split(",").includes(group.name))
-
-interface Measured {
-  readonly records: number
-  readonly seconds: number
-  readonly cpuSeconds: number
-  readonly peakRssBytes: number
+const records = Number(values.records ?? (values.short ? 2000 : 1_000_000))
+const rounds = Number(values.rounds ?? (values.short ? 1 : 5))
+const wanted = values.only.split(",").map((name) => name.trim()).filter((name) => name !== "")
+const chosen = benches.filter(({ name }) => wanted.length === 0 || wanted.some((begin) => name.startsWith(begin)))
+if (chosen.length === 0) {
+  console.error(`There is no such bench. There are: ${benches.map(({ name }) => name).join(", ")}`)
+  process.exit(2)
 }
-
-const load = async (brokers: ReadonlyArray<string>, topic: string): Promise<void> => {
-  const kafka = new Kafka({ clientId: "load", brokers: [...brokers], logLevel: logLevel.NOTHING })
-  const admin = kafka.admin()
-  await admin.connect()
-  await admin.createTopics({
-    topics: [topic, `${topic}-sink`].map((one) => ({ topic: one, numPartitions: partitions, replicationFactor: 1 }))
-  })
-  await admin.disconnect()
-  const producer = kafka.producer({ allowAutoTopicCreation: false })
-  await producer.connect()
-  const note = "x".repeat(110)
-  for (let sent = 0; sent < records;) {
-    const count = Math.min(5000, records - sent)
-    await producer.send({
-      topic,
-      acks: 1,
-      messages: Array.from({ length: count }, (_, index) => ({
-        key: `run-${(sent + index) % 1000}`,
-        partition: (sent + index) % partitions,
-        value: JSON.stringify({
-          runId: `run-${(sent + index) % 1000}`,
-          type: "ordered",
-          barista: `barista-${index % 10}`,
-          cups: index % 7,
-          note
-        })
-      }))
-    })
-    sent += count
-  }
-  await producer.disconnect()
+if (values.list) {
+  for (const { contenders, name } of chosen) console.log(`${name}: ${contenders.map(({ name }) => name).join("; ")}`)
+  process.exit(0)
 }
-
-const worker = fileURLToPath(new URL("worker.ts", import.meta.url))
-const run = promisify(execFile)
-let group = 0
-
-const measure = async (
-  name: string,
-  brokers: ReadonlyArray<string>,
-  topic: string,
-  records: number
-): Promise<Measured> => {
-  const work = {
-    brokers,
-    topic,
-    groupId: `bench-${process.pid}-${group++}`,
-    records,
-    warmUp: Math.max(1000, Math.floor(records / 5000) * 1000)
-  }
-  const { stdout } = await run(
-    process.execPath,
-    ["--conditions=@coffeebuddy/source", "--import", "tsx", worker, name, JSON.stringify(work)],
-    { timeout: 300_000 }
-  )
-  return JSON.parse(stdout.trim().split("\n").at(-1)!) as Measured
-}
-
-const median = (numbers: ReadonlyArray<number>): number => {
-  const sorted = [...numbers].sort((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
-}
-
-const thousands = (rate: number): string => rate < 20 ? rate.toFixed(2) : String(Math.round(rate))
 
 const configured = process.env["KAFKA_BOOTSTRAP_SERVERS"]
 const cluster = configured === undefined ? await startKafka() : undefined
 const brokers = (configured ?? cluster!.bootstrapServers).split(",")
-const topic = `bench-${Date.now()}`
-const sink = `${topic}-sink`
-try {
-  console.error(`loading ${records} records into ${partitions} partitions`)
-  await load(brokers, topic)
-  const lines: Array<string> = []
-  for (const { contenders, name, share = 1 } of groups) {
-    const wanted = Math.max(1000, Math.floor((records * share) / 1000) * 1000)
-    const measured = new Map<string, Array<Measured>>(contenders.map((contender) => [contender, []]))
-    for (let round = 0; round < rounds; round++) {
-      // in turns, and each goes first as often as the others
-      for (let i = 0; i < contenders.length; i++) {
-        const contender = contenders[(i + round) % contenders.length]!
-        const result = await measure(
-          contender,
-          brokers,
-          name.endsWith("sends") || name === "produce" ? sink : topic,
-          wanted
-        )
-        measured.get(contender)!.push(result)
+const id = `bench-${Date.now().toString(36)}`
+
+const topics = new Map<string, Promise<string>>()
+/** One topic for all benches of a shape. */
+const topicOf = (partitions: number, bytes: number): Promise<string> => {
+  // no more than a gigabyte of a kind, and never more than is asked for
+  const count = Math.max(partitions, Math.min(records, Math.ceil(1_000_000_000 / bytes)))
+  const topic = `${id}-${partitions}x${bytes}`
+  const made = topics.get(topic) ?? (async () => {
+    console.error(`loading ${count} records of ${bytes} bytes into ${partitions} partitions`)
+    await load(brokers, topic, { partitions, bytes, records: count })
+    return topic
+  })()
+  topics.set(topic, made)
+  return made
+}
+
+let groups = 0
+const once = async (bench: Bench, contender: Contender): Promise<Measured> => {
+  const partitions = bench.partitions ?? 6
+  const bytes = bench.bytes ?? 190
+  const topic = await topicOf(partitions, bytes)
+  const most = Math.min(records, Math.ceil(1_000_000_000 / bytes))
+  const count = Math.max(Math.min(most, 1000), Math.floor(most * (bench.share ?? 1)))
+  return measure(contender, {
+    brokers,
+    topic,
+    sink: sinkOf(topic),
+    groupId: `${id}-${groups++}`,
+    partitions,
+    bytes,
+    records: count,
+    warmUp: values.short ? 0 : Math.floor(count / 5),
+    parameters: {}
+  }, 300_000)
+}
+
+const compare = async (bench: Bench): Promise<Compared> => {
+  const outcomes = new Map<string, Outcome>(
+    bench.contenders.map(({ name }) => [name, { _tag: "Ran", rounds: [] }])
+  )
+  for (let round = 0; round < rounds; round++) {
+    // in turns, and each goes first as often as the others
+    for (let i = 0; i < bench.contenders.length; i++) {
+      const contender = bench.contenders[(i + round) % bench.contenders.length]!
+      const before = outcomes.get(contender.name)!
+      if (before._tag !== "Ran") continue
+      try {
+        const measured = await once(bench, contender)
+        outcomes.set(contender.name, { _tag: "Ran", rounds: [...before.rounds, measured] })
         console.error(
-          `${name} ${round + 1}/${rounds} ${contender}: ${thousands(result.records / result.seconds / 1000)} thousand/s`
+          `${bench.name} ${round + 1}/${rounds} ${contender.name}: ${
+            measured.percentiles === undefined
+              ? `${(measured.records / measured.seconds / 1000).toPrecision(3)} thousand/s`
+              : `p99 ${measured.percentiles.p99.toPrecision(3)} ms`
+          }`
         )
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error)
+        outcomes.set(contender.name, { _tag: error instanceof Unavailable ? "Unavailable" : "Failed", reason })
+        console.error(`${bench.name} ${contender.name} did not run: ${reason}`)
       }
     }
-    const rates = (contender: string) => measured.get(contender)!.map((one) => one.records / one.seconds / 1000)
-    const base = rates(contenders[0]!)
-    lines.push(
-      `\n### ${name}\n`,
-      "| | thousand/s, median (min–max) | ratio to the first, median of rounds | CPU s | peak RSS MB |",
-      "| --- | --- | --- | --- | --- |"
-    )
-    for (const contender of contenders) {
-      const own = rates(contender)
-      const all = measured.get(contender)!
-      lines.push(
-        `| ${
-          [
-            contender,
-            `${thousands(median(own))} (${thousands(Math.min(...own))}–${thousands(Math.max(...own))})`,
-            median(own.map((rate, round) => rate / base[round]!)).toFixed(2),
-            median(all.map((one) => one.cpuSeconds)).toFixed(2),
-            Math.round(median(all.map((one) => one.peakRssBytes)) / 1e6)
-          ].join(" | ")
-        } |`
-      )
-    }
   }
-  const date = new Date().toISOString().slice(0, 10)
+  return { bench, outcomes: [...outcomes] }
+}
+
+const commit = async (): Promise<string> => {
+  const { stdout } = await promisify(execFile)("git", ["describe", "--always", "--dirty"]).catch(() => ({
+    stdout: "unknown"
+  }))
+  return stdout.trim()
+}
+
+const head = async (load: number): Promise<ReadonlyArray<string>> => {
   const cpus = os.cpus()
-  const report = [
-    `# Benchmarks, ${date}`,
+  return [
+    `# Benchmarks, ${new Date().toISOString().slice(0, 10)}`,
     "",
-    `${records} records of about 200 bytes over ${partitions} partitions, ${rounds} rounds in turns, each contender in a process of its own with a warm-up of a fifth. Node ${process.version}, ${cpus.length} × ${
-      cpus[0]?.model ?? "unknown CPU"
-    }, broker on the same machine${cluster === undefined ? "" : `, Kafka ${cluster.version}`}.`,
-    ...lines,
-    ""
-  ].join("\n")
+    `- Machine: ${cpus.length} × ${cpus[0]?.model ?? "unknown CPU"}, ${
+      Math.round(os.totalmem() / 2 ** 30)
+    } GiB, the broker on the same machine; load average ${load.toFixed(1)} before the start.`,
+    `- Versions: Node ${process.version}, Kafka ${cluster?.version ?? "as configured"}, commit ${await commit()}.`,
+    `- Up to ${records} records, ${rounds} ${
+      rounds === 1 ? "round" : "rounds"
+    } in turns, each contender in a process of its own with a warm-up of a fifth. A ratio is the median of the ratios of each round.`
+  ]
+}
+
+let failed = 0
+try {
+  const opening = await head(os.loadavg()[0]!)
+  const all: Array<Compared> = []
+  for (const bench of chosen) all.push(await compare(bench))
+  const date = new Date().toISOString().slice(0, 10)
+  const pictured = values.report ? ["", `![Ratios to the first of each](${date}.svg)`] : []
+  const report = [...opening, ...pictured, "", all.map(section).join("\n\n"), ""].join("\n")
   console.log(report)
   if (values.report) {
     const directory = fileURLToPath(new URL("reports/", import.meta.url))
     await mkdir(directory, { recursive: true })
     await writeFile(`${directory}${date}.md`, report)
+    await writeFile(`${directory}${date}.svg`, chart(all, `Ratios to the first of each, ${date}`))
+  }
+  for (const compared of all) {
+    for (const [contender, outcome] of compared.outcomes) {
+      if (outcome._tag === "Unavailable") console.error(`could not run here: ${contender}: ${outcome.reason}`)
+      if (outcome._tag === "Failed" || (outcome._tag === "Ran" && ratio(compared, outcome) === undefined)) {
+        failed++
+        console.error(
+          `FAILED ${compared.bench.name}, ${contender}${outcome._tag === "Failed" ? `: ${outcome.reason}` : ""}`
+        )
+      }
+    }
   }
 } finally {
   await cluster?.close()
 }
+process.exitCode = failed === 0 ? 0 : 1

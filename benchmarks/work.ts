@@ -1,19 +1,7 @@
 /**
- * The work every contender is given, and what it must answer.
+ * What the contenders of this repository have in common: settings, the type of a record, and how they count.
  */
 import * as Schema from "effect/Schema"
-
-/** Told to a contender: where the cluster is, and what to read. */
-export interface ConsumeWork {
-  readonly brokers: ReadonlyArray<string>
-  readonly topic: string
-  readonly groupId: string
-  /** Stop after so many records. */
-  readonly records: number
-}
-
-/** Seconds from the first record to the last. */
-export type Contender = (work: ConsumeWork) => Promise<{ readonly records: number; readonly seconds: number }>
 
 /** The same fetch settings for everybody: the library's defaults. */
 export const fetchSettings = {

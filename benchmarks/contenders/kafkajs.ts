@@ -4,9 +4,10 @@
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import { Kafka, logLevel } from "kafkajs"
-import { type ConsumeWork, type Contender, fetchSettings, Meter, Order } from "../work.ts"
+import type { Run, Work } from "../harness/model.ts"
+import { fetchSettings, Meter, Order } from "../work.ts"
 
-const consume = async (work: ConsumeWork, onBatch: (messages: ReadonlyArray<Message>) => void) => {
+const consume = async (work: Work, onBatch: (messages: ReadonlyArray<Message>) => void) => {
   const kafka = new Kafka({ clientId: "benchmark", brokers: [...work.brokers], logLevel: logLevel.NOTHING })
   const consumer = kafka.consumer({ groupId: work.groupId, ...fetchSettings })
   const meter = new Meter(work.records)
@@ -33,7 +34,7 @@ interface Message {
 }
 
 /** `eachBatch`, looking at each value's length. */
-export const bytes: Contender = (work) => {
+export const bytes: Run = (work) => {
   let size = 0
   return consume(work, (messages) => {
     for (const message of messages) size += message.value?.length ?? 0
@@ -41,7 +42,7 @@ export const bytes: Contender = (work) => {
 }
 
 /** `eachBatch`, with the decoding that a careful hand would write: the schema is compiled once. */
-export const json: Contender = (work) => {
+export const json: Run = (work) => {
   const decode = ParseResult.decodeUnknownEither(Order)
   let cups = 0
   return consume(work, (messages) => {
@@ -56,7 +57,7 @@ export const json: Contender = (work) => {
 }
 
 /** `eachMessage`. */
-export const eachMessage: Contender = async (work) => {
+export const eachMessage: Run = async (work) => {
   const kafka = new Kafka({ clientId: "benchmark", brokers: [...work.brokers], logLevel: logLevel.NOTHING })
   const consumer = kafka.consumer({ groupId: work.groupId, ...fetchSettings })
   const meter = new Meter(work.records)
@@ -75,3 +76,58 @@ export const eachMessage: Contender = async (work) => {
   await consumer.disconnect()
   return { ...result, size }
 }
+
+const BATCH = 1000
+const CALLERS = 1000
+
+const timed = async (records: number, run: () => Promise<void>) => {
+  const startedAt = process.hrtime.bigint()
+  await run()
+  return { records, seconds: Number(process.hrtime.bigint() - startedAt) / 1e9 }
+}
+
+const produce = async (
+  work: Work,
+  run: (producer: ReturnType<Kafka["producer"]>, value: Buffer) => Promise<void>
+) => {
+  const value = Buffer.alloc(work.bytes, "x")
+  const kafka = new Kafka({ clientId: "benchmark", brokers: [...work.brokers], logLevel: logLevel.NOTHING })
+  const producer = kafka.producer({ allowAutoTopicCreation: false, idempotent: true, maxInFlightRequests: 1 })
+  await producer.connect()
+  // metadata, connections and the producer id are there before the clock starts
+  await producer.send({ topic: work.sink, messages: [{ key: "warm", value }] })
+  const result = await timed(work.records, () => run(producer, value))
+  await producer.disconnect()
+  return result
+}
+
+const key = (index: number): string => `run-${index % 1000}`
+
+/** Batches of 1,000, one after the other: what kafkajs does best. */
+export const sendBatches: Run = (work) =>
+  produce(work, async (producer, value) => {
+    for (let sent = 0; sent < work.records; sent += BATCH) {
+      await producer.send({
+        topic: work.sink,
+        messages: Array.from({ length: BATCH }, (_, index) => ({ key: key(sent + index), value }))
+      })
+    }
+  })
+
+/** One `send` per record from 1,000 callers. */
+export const sendSingles: Run = (work) =>
+  produce(work, async (producer, value) => {
+    await Promise.all(Array.from({ length: CALLERS }, async (_, caller) => {
+      for (let index = caller; index < work.records; index += CALLERS) {
+        await producer.send({ topic: work.sink, messages: [{ key: key(index), value }] })
+      }
+    }))
+  })
+
+/** One record after the other: latency. */
+export const sendLone: Run = (work) =>
+  produce(work, async (producer, value) => {
+    for (let index = 0; index < work.records; index++) {
+      await producer.send({ topic: work.sink, messages: [{ key: key(index), value }] })
+    }
+  })

@@ -1,21 +1,27 @@
 /**
- * This library on its kafkajs driver.
+ * This library, on the driver that the work names: `kafkajs`, `platformatic` or `memory`.
  */
-import { Consumer, KafkaConfig, Serde, Topic, TopicRegistry } from "@coffeebuddy/kafka"
-import * as KafkaJs from "@coffeebuddy/kafka/KafkaJs"
+import { Consumer, KafkaConfig, Producer, Serde, Topic, TopicRegistry } from "@coffeebuddy/kafka"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import { type ConsumeWork, type Contender, Meter, Order } from "../work.ts"
+import type { Run, Work } from "../harness/model.ts"
+import { Meter, Order } from "../work.ts"
+import { driver } from "./driver.ts"
 
-const live = (work: ConsumeWork) =>
-  Consumer.layer({ groupId: work.groupId }).pipe(
-    Layer.provide(KafkaJs.layer),
-    Layer.provide(TopicRegistry.layer),
+const cluster = (work: Work) =>
+  Layer.unwrapEffect(Effect.promise(() => driver(work.parameters))).pipe(
+    Layer.provideMerge(TopicRegistry.layer),
     Layer.provide(KafkaConfig.layer({ brokers: [...work.brokers], clientId: "benchmark" }))
   )
 
-const measure = <V>(value: Serde.Serde<V>, look: (value: V) => number): Contender => async (work) => {
+// -------------------------------------------------------------------------------------------------------------------
+// consuming
+// -------------------------------------------------------------------------------------------------------------------
+
+const consumer = (work: Work) => Consumer.layer({ groupId: work.groupId }).pipe(Layer.provide(cluster(work)))
+
+const read = <V>(value: Serde.Serde<V>, look: (value: V) => number): Run => async (work) => {
   const topic = Topic.make(work.topic, { key: Serde.nullable(Serde.bytes), value })
   const meter = new Meter(work.records)
   let seen = 0
@@ -28,52 +34,141 @@ const measure = <V>(value: Serde.Serde<V>, look: (value: V) => number): Contende
         return !meter.add(chunk.length)
       }),
       Stream.runDrain,
-      Effect.provide(live(work))
+      Effect.provide(consumer(work))
     )
   )
   return { ...await meter.result, seen }
 }
 
 /** `Consumer.stream` over `Serde.bytes`, looking at each value's length. */
-export const bytes: Contender = measure(Serde.bytes, (value) => value.length)
+export const bytes: Run = read(Serde.bytes, (value) => value.length)
 
 /** `Consumer.stream` over `Serde.json` of a schema. */
-export const json: Contender = measure(Serde.json(Order), (value) => value.cups)
+export const json: Run = read(Serde.json(Order), (value) => value.cups)
 
-const handled = (concurrency: number, ordering: "partition" | "key" | "unordered"): Contender => async (work) => {
-  const topic = Topic.make(work.topic, { key: Serde.string, value: Serde.bytes })
+// -------------------------------------------------------------------------------------------------------------------
+// processing
+// -------------------------------------------------------------------------------------------------------------------
+
+const keyed = (name: string) => Topic.make(name, { key: Serde.string, value: Serde.bytes })
+
+/** What a handler does that takes so many milliseconds. */
+const handling = (work: Work): Effect.Effect<void> => {
+  const millis = Number(work.parameters["handlerMillis"])
+  return millis === 0 ? Effect.void : Effect.sleep(millis)
+}
+
+/** `Consumer.forEach`, by `ordering` and `concurrency`. */
+export const forEach: Run = async (work) => {
   const meter = new Meter(work.records)
+  const handled = handling(work)
+  const enough = Effect.fail("enough" as const)
   await Effect.runPromise(
-    Consumer.forEach(topic, () => {
+    Consumer.forEach(keyed(work.topic), () => {
       meter.begin()
-      return meter.add(1) ? Effect.fail("enough") : Effect.void
-    }, { concurrency, ordering }).pipe(
+      return Effect.flatMap(handled, () => meter.add(1) ? enough : Effect.void)
+    }, {
+      concurrency: Number(work.parameters["concurrency"]),
+      ordering: work.parameters["ordering"] as "partition" | "key" | "unordered"
+    }).pipe(
       Effect.catchIf((error) => error === "enough", () => Effect.void),
-      Effect.provide(live(work))
+      Effect.provide(consumer(work))
     )
   )
   return meter.result
 }
 
-/** `Consumer.forEach` with a trivial handler, 16 at once. */
-export const forEachPartition: Contender = handled(16, "partition")
-export const forEachKey: Contender = handled(16, "key")
-export const forEachUnordered: Contender = handled(16, "unordered")
-
-/** What `forEach` is to beat: `Stream.mapEffect` with a trivial handler, 16 at once. */
-export const mapEffect: Contender = async (work) => {
-  const topic = Topic.make(work.topic, { key: Serde.string, value: Serde.bytes })
+/** What `forEach` is to beat: `Stream.mapEffect`. */
+export const mapEffect: Run = async (work) => {
   const meter = new Meter(work.records)
+  const handled = handling(work)
   await Effect.runPromise(
-    Consumer.stream(topic).pipe(
+    Consumer.stream(keyed(work.topic)).pipe(
       Stream.mapEffect(() => {
         meter.begin()
-        return Effect.succeed(!meter.add(1))
-      }, { concurrency: 16 }),
+        return Effect.map(handled, () => !meter.add(1))
+      }, { concurrency: Number(work.parameters["concurrency"]) }),
       Stream.takeWhile((more) => more),
       Stream.runDrain,
-      Effect.provide(live(work))
+      Effect.provide(consumer(work))
     )
   )
   return meter.result
 }
+
+// -------------------------------------------------------------------------------------------------------------------
+// producing
+// -------------------------------------------------------------------------------------------------------------------
+
+const batchSize = 1000
+const callers = 1000
+const key = (index: number): string => `run-${index % 1000}`
+
+const produce = (
+  work: Work,
+  run: (
+    topic: Topic.Topic<string, string, Uint8Array>,
+    value: Uint8Array
+  ) => Effect.Effect<unknown, Producer.ProduceError, Producer.Producer>
+) => {
+  const topic = keyed(work.sink)
+  const value = Buffer.alloc(work.bytes, "x")
+  return Effect.runPromise(
+    Effect.gen(function*() {
+      // metadata, connections and the producer id are there before the clock starts
+      yield* Producer.send(topic, { key: "warm", value })
+      const startedAt = process.hrtime.bigint()
+      yield* run(topic, value)
+      return { records: work.records, seconds: Number(process.hrtime.bigint() - startedAt) / 1e9 }
+    }).pipe(Effect.provide(Producer.layer()), Effect.provide(cluster(work)))
+  )
+}
+
+/** Records in batches of 1,000. */
+const batches = (work: Work, value: Uint8Array) =>
+  Array.from(
+    { length: Math.ceil(work.records / batchSize) },
+    (_, batch) =>
+      Array.from({ length: Math.min(batchSize, work.records - batch * batchSize) }, (_, index) => ({
+        key: key(batch * batchSize + index),
+        value
+      }))
+  )
+
+/** `Producer.sendAll` of 1,000, one after the other. */
+export const sendAll: Run = (work) =>
+  produce(
+    work,
+    (topic, value) =>
+      Effect.forEach(batches(work, value), (records) => Producer.sendAll(topic, records), { discard: true })
+  )
+
+/** `Producer.sink` of a stream in chunks of 1,000. */
+export const sink: Run = (work) =>
+  produce(work, (topic, value) =>
+    Stream.fromIterable(batches(work, value)).pipe(
+      Stream.flatMap((records) => Stream.fromIterable(records)),
+      Stream.rechunk(batchSize),
+      Stream.run(Producer.sink(topic))
+    ))
+
+/** One `Producer.send` per record from 1,000 fibers. */
+export const sendSingles: Run = (work) =>
+  produce(work, (topic, value) =>
+    Effect.forEach(
+      Array.from({ length: callers }, (_, caller) => caller),
+      (caller) =>
+        Effect.gen(function*() {
+          for (let index = caller; index < work.records; index += callers) {
+            yield* Producer.send(topic, { key: key(index), value })
+          }
+        }),
+      { concurrency: "unbounded", discard: true }
+    ))
+
+/** One record after the other. */
+export const sendLone: Run = (work) =>
+  produce(work, (topic, value) =>
+    Effect.gen(function*() {
+      for (let index = 0; index < work.records; index++) yield* Producer.send(topic, { key: key(index), value })
+    }))

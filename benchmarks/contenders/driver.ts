@@ -1,0 +1,13 @@
+import type { Parameters } from "../harness/model.ts"
+
+/** The driver's layer by the name the parameters give, loaded only when it is asked for. */
+export const driver = async (parameters: Parameters) => {
+  switch (parameters["driver"] ?? "kafkajs") {
+    case "kafkajs":
+      return (await import("@coffeebuddy/kafka/KafkaJs")).layer
+    case "memory":
+      return (await import("@coffeebuddy/kafka/InMemoryKafka")).layer
+    default:
+      throw new Error(`there is no driver "${String(parameters["driver"])}"`)
+  }
+}

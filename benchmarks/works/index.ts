@@ -1,0 +1,9 @@
+/**
+ * All works, in the order of the report.
+ */
+import type { Bench } from "../harness/model.ts"
+import { consuming } from "./consuming.ts"
+import { processing } from "./processing.ts"
+import { producing } from "./producing.ts"
+
+export const benches: ReadonlyArray<Bench> = [...consuming, ...processing, ...producing]
