@@ -25,11 +25,11 @@ import {
   UnsupportedFeatureError
 } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
+import { Lanes } from "../lanes.ts"
 import type * as Connection from "./connection.ts"
 import * as Requests from "./consumerCluster.ts"
 import { Fetcher } from "./consumerFetcher.ts"
 import * as Group from "./consumerGroup.ts"
-import { Lanes } from "./consumerLanes.ts"
 
 export interface Tuning {
   /** How often new partitions and topics are looked for, in milliseconds. */

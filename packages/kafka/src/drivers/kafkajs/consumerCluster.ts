@@ -15,9 +15,9 @@ import {
   UnknownTopicError
 } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
+import type { Plan } from "../lanes.ts"
 import { ClusterRequests, isMetadata, type LookupError } from "./cluster.ts"
 import * as Connection from "./connection.ts"
-import type { Plan } from "./consumerLanes.ts"
 import { type Attempt, clientError, DriverError, protocolCode, withoutFencing, withoutTopic } from "./errors.ts"
 import type { Broker, FetchResponse } from "./internals.ts"
 

@@ -1,9 +1,10 @@
 /**
  * What is being fetched: for each partition where it stands, how much more of it is wanted, and what has arrived and
- * was not delivered yet. Plain state without time, network or kafkajs in it; the session's fibers are its only users.
+ * was not delivered yet. Plain state without time or network in it, which drivers on a real cluster share; the session's
+ * fibers are its only users.
  */
-import type { Demand, Fetched, FetchedChunk, PartitionFault } from "../../KafkaClient.ts"
-import * as TopicPartition from "../../TopicPartition.ts"
+import type { Demand, Fetched, FetchedChunk, PartitionFault } from "../KafkaClient.ts"
+import * as TopicPartition from "../TopicPartition.ts"
 
 interface Lane {
   readonly topicPartition: TopicPartition.TopicPartition
