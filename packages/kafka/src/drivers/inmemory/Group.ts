@@ -6,6 +6,7 @@ import * as Either from "effect/Either"
 import type { OffsetAndMetadata } from "../../KafkaClient.ts"
 import type { Key, TopicPartition } from "../../TopicPartition.ts"
 import { key } from "../../TopicPartition.ts"
+import * as SessionTimeout from "../sessionTimeout.ts"
 import { done, ok, refuse, type Reply } from "./Protocol.ts"
 import type { Timers } from "./Timers.ts"
 
@@ -172,8 +173,7 @@ export class Group {
     const { instanceId, memberId, protocol, sessionTimeout } = request
     const { maxSessionTimeout, minSessionTimeout } = this.settings
     if (sessionTimeout < minSessionTimeout || sessionTimeout > maxSessionTimeout) {
-      const reason = `a session timeout of ${sessionTimeout} ms, and the broker allows ${minSessionTimeout} to ` +
-        `${maxSessionTimeout} ms`
+      const reason = SessionTimeout.refusal(sessionTimeout, { shortest: minSessionTimeout, longest: maxSessionTimeout })
       return reply(refuse("INVALID_SESSION_TIMEOUT", this.groupId, reason))
     }
     if (this.protocol !== undefined && protocol !== this.protocol) {

@@ -131,6 +131,7 @@ export const open = (
       alive,
       leave: (memberId) =>
         Effect.suspend(() => silence() < reachableWithin ? Effect.ignore(requests.leave(memberId)) : Effect.void),
+      allowedSessionTimeouts: requests.allowedSessionTimeouts,
       callbacks: {
         assign,
         halt,

@@ -16,6 +16,7 @@ import {
 } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
 import type { Plan } from "../lanes.ts"
+import * as SessionTimeout from "../sessionTimeout.ts"
 import { ClusterRequests, isMetadata, type LookupError } from "./cluster.ts"
 import * as Connection from "./connection.ts"
 import { type Attempt, clientError, DriverError, protocolCode, withoutFencing, withoutTopic } from "./errors.ts"
@@ -45,6 +46,9 @@ const newTopic = Schedule.spaced(100).pipe(Schedule.upTo(1000))
 
 /** To ask about no topic at all would be to ask about every one. */
 const anyTopic = "__consumer_offsets"
+
+/** The kind of resource that describes its configuration. */
+const brokerResource = 4
 
 const isolationLevels = { read_uncommitted: 0, read_committed: 1 } as const
 const timestamps = { earliest: -2, latest: -1 } as const
@@ -323,6 +327,26 @@ export class ConsumerRequests {
       this.cluster.forgetCoordinator("group", groupId)
       throw error
     }
+  }
+
+  /** What the group's coordinator allows, where it tells us. */
+  get allowedSessionTimeouts(): Effect.Effect<SessionTimeout.Allowed | undefined> {
+    const { longest, shortest } = SessionTimeout.limits
+    return this.ask("describe configs", () =>
+      this.viaCoordinator(async (coordinator) => {
+        const { resources } = await coordinator.describeConfigs({
+          includeSynonyms: false,
+          resources: [{ type: brokerResource, name: String(coordinator.nodeId), configNames: [shortest, longest] }]
+        })
+        const values = new Map(
+          resources.flatMap(({ configEntries }) => configEntries).map((one) => [one.configName, one.configValue])
+        )
+        const allowed = { shortest: Number(values.get(shortest)), longest: Number(values.get(longest)) }
+        return allowed.shortest > 0 && allowed.longest > 0 ? allowed : undefined
+      }), { millis: 2000 }).pipe(
+        // to say so takes a permission
+        Effect.orElseSucceed(() => undefined)
+      )
   }
 
   committed(

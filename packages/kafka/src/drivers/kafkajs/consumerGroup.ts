@@ -8,6 +8,7 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { ConsumerCallbacks, ConsumerSessionOptions, GroupMetadata } from "../../KafkaClient.ts"
 import { type ClientError, ConsumerError } from "../../KafkaError.ts"
+import * as SessionTimeout from "../sessionTimeout.ts"
 import * as Connection from "./connection.ts"
 import * as Assignor from "./consumerAssignor.ts"
 import { isTransient } from "./consumerCluster.ts"
@@ -23,6 +24,8 @@ export interface Membership {
   readonly alive: () => void
   /** Says that a member is gone. Takes as long as it likes. */
   readonly leave: (memberId: string) => Effect.Effect<void>
+  /** Which session timeouts the coordinator allows, if it tells. */
+  readonly allowedSessionTimeouts: Effect.Effect<SessionTimeout.Allowed | undefined>
 }
 
 /**
@@ -245,7 +248,7 @@ export class Group {
       const ended = yield* Deferred.make<End>()
       const connection = Connection.make(environment, { clientId: options.clientId, retry: patience })
       const crash = (error: unknown): void => {
-        Deferred.unsafeDone(ended, Effect.succeed(self.endOf(error)))
+        Deferred.unsafeDone(ended, self.endOf(error))
       }
       const member = new Member(connection, options, topics, self.keeper(crash))
       self.member = member
@@ -302,24 +305,23 @@ export class Group {
     })
   }
 
-  private endOf(error: unknown): End {
-    const { environment, options } = this.self
+  private endOf(error: unknown): Effect.Effect<End> {
+    const { allowedSessionTimeouts, environment, options } = this.self
     const mapped = withoutFencing(
       clientError(error, Connection.attempt(environment, "join group", { group: options.groupId }))
     )
     // kafkajs takes metadata that it has not loaded for topics that do not exist
-    if (mapped._tag === "UnknownTopicError" || isTransient(mapped)) return { _tag: "Again" }
-    if (mapped._tag === "KafkaRequestError") {
-      return {
-        _tag: "Fatal",
-        error: new ConsumerError({
-          reason: "crashed",
-          groupId: options.groupId,
-          description: mapped.reason,
-          cause: mapped
-        })
-      }
-    }
-    return { _tag: "Fatal", error: mapped }
+    if (mapped._tag === "UnknownTopicError" || isTransient(mapped)) return Effect.succeed({ _tag: "Again" })
+    if (mapped._tag !== "KafkaRequestError") return Effect.succeed({ _tag: "Fatal", error: mapped })
+    const crashed = (description: string): End => ({
+      _tag: "Fatal",
+      error: new ConsumerError({ reason: "crashed", groupId: options.groupId, description, cause: mapped })
+    })
+    return mapped.code === "INVALID_SESSION_TIMEOUT"
+      ? Effect.map(
+        allowedSessionTimeouts,
+        (allowed) => crashed(SessionTimeout.refusal(options.sessionTimeout, allowed))
+      )
+      : Effect.succeed(crashed(mapped.reason))
   }
 }

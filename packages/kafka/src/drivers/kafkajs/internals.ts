@@ -192,7 +192,12 @@ export interface Broker {
   }) => Promise<{ readonly topicErrors: ReadonlyArray<Part & { readonly topic: string }> }>
   readonly describeConfigs: (request: {
     readonly includeSynonyms: boolean
-    readonly resources: ReadonlyArray<{ readonly type: number; readonly name: string }>
+    readonly resources: ReadonlyArray<{
+      readonly type: number
+      readonly name: string
+      /** All of them if absent. */
+      readonly configNames?: ReadonlyArray<string>
+    }>
   }) => Promise<{
     readonly resources: ReadonlyArray<
       Part & {

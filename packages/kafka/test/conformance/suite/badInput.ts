@@ -13,7 +13,7 @@ import * as Serde from "../../../src/Serde.ts"
 import * as Topic from "../../../src/Topic.ts"
 import * as TopicRegistry from "../../../src/TopicRegistry.ts"
 import type { Suite } from "../Kafka.ts"
-import { makeTextTopic, member, partitionOf, running, texts, textTopic, values, write } from "../support.ts"
+import { event, makeTextTopic, member, partitionOf, running, texts, textTopic, values, write } from "../support.ts"
 
 /** Far more than the half second that is configured, and far less than an endless retry. */
 const within = Effect.timeoutFail({ duration: "15 seconds", onTimeout: () => "it still tries" })
@@ -179,6 +179,21 @@ export const badInput = (kafka: Suite) =>
         for (const name of ["heartbeatInterval", "revokeTimeout", "commitTimeout", "prefetch"]) {
           expect(String(error)).toContain(name)
         }
+      })
+    )
+
+    kafka.test(
+      "a session timeout that the brokers refuse fails the streams at once, and says what they allow",
+      Effect.gen(function*() {
+        const topic = yield* makeTextTopic()
+        const consumer = yield* member({ sessionTimeout: 999 })
+        const error = yield* within(Effect.flip(Stream.runDrain(consumer.stream(topic))))
+        expect(error).toMatchObject({ _tag: "ConsumerError" })
+        expect(error).toHaveProperty(
+          "message",
+          expect.stringMatching(/sessionTimeout of 999 ms .* 1000 to 1800000 ms .*group\.min\.session\.timeout\.ms/)
+        )
+        expect(yield* event(consumer, "Died")).toMatchObject({ error })
       })
     )
 
