@@ -1,0 +1,81 @@
+/**
+ * The requests that the driver makes of the library, each with the versions of the protocol it can speak, newest first.
+ * This is all that is used of the library's low-level API beside `Connection`, `Writer` and `Reader`: the contract tests
+ * pin it.
+ */
+import type { Connection as LibraryConnection } from "@platformatic/kafka"
+import * as Effect from "effect/Effect"
+import { UnsupportedFeatureError } from "../../KafkaError.ts"
+import * as ConsumerApis from "./consumerApis.ts"
+import type { Library } from "./library.ts"
+
+/** One version of one request, as the library has it. */
+export interface Version<Args extends ReadonlyArray<unknown>, A> {
+  readonly key: number
+  readonly version: number
+  readonly async: (connection: LibraryConnection, ...args: Args) => Promise<A>
+}
+
+/** A request, in all versions that we can speak. They have the same arguments, and the same shape of answer. */
+export interface Api<Args extends ReadonlyArray<unknown>, A> {
+  readonly name: string
+  readonly key: number
+  readonly versions: readonly [Version<Args, A>, ...ReadonlyArray<Version<Args, A>>]
+}
+
+export const api = <Args extends ReadonlyArray<unknown>, A>(
+  name: string,
+  first: Version<Args, A>,
+  ...older: ReadonlyArray<Version<Args, A>>
+): Api<Args, A> => ({ name, key: first.key, versions: [first, ...older] })
+
+const define = (library: Library) => ({
+  ...ConsumerApis.make(library),
+  metadata: api("Metadata", library.metadataV12.api),
+  findCoordinator: api(
+    "FindCoordinator",
+    library.findCoordinatorV6.api,
+    library.findCoordinatorV5.api,
+    library.findCoordinatorV4.api
+  )
+})
+
+export type Apis = ReturnType<typeof define>
+
+/** All of them, or which of them the library lacks. */
+export const make = (library: Library): Effect.Effect<Apis, UnsupportedFeatureError> =>
+  Effect.try({
+    try: () => define(library),
+    catch: (error) =>
+      new UnsupportedFeatureError({
+        driver: "platformatic",
+        feature: "connection to Kafka",
+        reason: `@platformatic/kafka is not as this driver knows it: ${
+          error instanceof Error ? error.message : String(error)
+        }`
+      })
+  })
+
+/** What a broker speaks: the versions of each request, by its key. */
+export type Spoken = ReadonlyMap<number, { readonly minVersion: number; readonly maxVersion: number }>
+
+/** The newest version that the broker speaks too. */
+export const choose = <Args extends ReadonlyArray<unknown>, A>(
+  self: Api<Args, A>,
+  spoken: Spoken
+): Version<Args, A> | undefined => {
+  const range = spoken.get(self.key)
+  return range === undefined
+    ? undefined
+    : self.versions.find(({ version }) => version >= range.minVersion && version <= range.maxVersion)
+}
+
+/** Why there is no such version, for an error to say. */
+export const mismatch = (self: Api<never, unknown>, spoken: Spoken): string => {
+  const range = spoken.get(self.key)
+  const ours = self.versions.map(({ version }) => version).sort((a, b) => a - b).join(", ")
+  return range === undefined
+    ? `the broker has no ${self.name} request: it is too old for this driver, or not set up for it`
+    : `the broker speaks versions ${range.minVersion} to ${range.maxVersion} of ${self.name}, and this driver ${ours}: ` +
+      `it needs Kafka 3.1 or later`
+}

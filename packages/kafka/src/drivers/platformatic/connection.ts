@@ -1,0 +1,404 @@
+/**
+ * Connections to single brokers, made from our configuration. This is the only place where secrets are unwrapped.
+ *
+ * A connection of the library is dead after a timeout or a reset; then whoever needs one opens another. None is ever
+ * used before it is known which versions of the protocol the broker speaks.
+ */
+import type { Connection as LibraryConnection, ConnectionOptions, SASLMechanismValue } from "@platformatic/kafka"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Redacted from "effect/Redacted"
+import * as Runtime from "effect/Runtime"
+import * as Net from "node:net"
+import type * as Tls from "node:tls"
+import * as KafkaConfig from "../../KafkaConfig.ts"
+import { KafkaAuthenticationError, type UnsupportedFeatureError } from "../../KafkaError.ts"
+import { Secrets } from "../secrets.ts"
+import * as Api from "./api.ts"
+import { AnsweredError, type Attempt, ConnectionProblem, meaning, Misunderstood, protocolCode } from "./errors.ts"
+import * as Library from "./library.ts"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the environment of a driver
+// ---------------------------------------------------------------------------------------------------------------------
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/**
+ * What all connections of one layer share.
+ */
+export interface Environment {
+  readonly config: KafkaConfig.Service
+  readonly runtime: Runtime.Runtime<never>
+  readonly library: Library.Library
+  readonly apis: Api.Apis
+  /** Secrets seen so far, never to be shown. */
+  readonly secrets: Secrets
+  /** The mechanism for errors to name: of SASL, `"ssl"`, or `"none"`. */
+  readonly mechanism: string
+  /** Told of each socket before anything is sent on it: where a test injects faults. */
+  readonly onSocket: (socket: Net.Socket, broker: Address) => void
+}
+
+export const environment = (
+  onSocket: Environment["onSocket"] = () => undefined,
+  source?: Library.Source
+): Effect.Effect<Environment, UnsupportedFeatureError, KafkaConfig.KafkaConfig> =>
+  Effect.gen(function*() {
+    const config = yield* KafkaConfig.KafkaConfig
+    const runtime = yield* Effect.runtime<never>()
+    const library = yield* Library.load(source)
+    const apis = yield* Api.make(library)
+    const { security } = config
+    return {
+      config,
+      runtime,
+      library,
+      apis,
+      secrets: new Secrets(),
+      mechanism: security._tag === "Sasl" ? security.mechanism : security._tag === "Ssl" ? "ssl" : "none",
+      onSocket
+    }
+  })
+
+/**
+ * What an error of this operation has to say.
+ */
+export const attempt = (
+  self: Environment,
+  operation: string,
+  about?: Pick<Attempt, "topic" | "partition" | "group" | "transactionalId"> & { readonly millis?: number }
+): Attempt => ({
+  ...about,
+  operation,
+  brokers: self.config.brokers,
+  mechanism: self.mechanism,
+  millis: about?.millis ?? Duration.toMillis(self.config.requestTimeout),
+  secrets: self.secrets
+})
+
+/** An error code inside of an answer as what the library would throw for it; `undefined` if it is none. */
+export const answeredError = (
+  { library }: Environment,
+  errorCode: number,
+  errorMessage?: string | null
+): AnsweredError | undefined => {
+  if (errorCode === 0) return undefined
+  const id = library.protocolErrorsCodesById[errorCode]
+  const known = id === undefined ? undefined : library.protocolErrors[id]
+  return known === undefined
+    ? new AnsweredError(`CODE_${errorCode}`, `an error this client does not know, code ${errorCode}`, false)
+    : new AnsweredError(known.id, errorMessage ?? known.message, known.canRetry)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// a connection
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * A request that failed.
+ */
+export class RequestFailure<A = unknown> {
+  readonly _tag = "RequestFailure"
+  /** What was thrown; see `meaning` and `protocolCode`. */
+  readonly error: unknown
+  /** What the broker answered, where it did: the library throws an answer that has an error anywhere inside. */
+  readonly answer: A | undefined
+  constructor(error: unknown, answer: A | undefined) {
+    this.error = error
+    this.answer = answer
+  }
+  /** The first error in the answer, by its name in the protocol. */
+  get code(): string | undefined {
+    return protocolCode(this.error)?.code
+  }
+}
+
+export interface Options {
+  readonly clientId: string
+  /** In milliseconds. What takes longer ends the connection, and fails all that waits on it. */
+  readonly requestTimeout: number
+  /** In milliseconds, TLS and authentication included. */
+  readonly connectTimeout: number
+}
+
+/** So many that the library never lets a request wait by itself: who sends decides what waits. */
+const unlimited = 100_000
+
+/** How long what was written last may take to leave, in milliseconds. */
+const closeGrace = 500
+
+export class Connection {
+  readonly address: Address
+  /** Which versions of which requests the broker takes. */
+  readonly spoken: Api.Spoken
+  /** The levels of the cluster's features, for instance of `"group.version"` and `"transaction.version"`. */
+  readonly features: ReadonlyMap<string, number>
+  private readonly inner: LibraryConnection
+  private readonly listeners = new Set<() => void>()
+  private closed = false
+  private lastError: unknown = undefined
+
+  private constructor(
+    inner: LibraryConnection,
+    address: Address,
+    spoken: Api.Spoken,
+    features: ReadonlyMap<string, number>
+  ) {
+    this.inner = inner
+    this.address = address
+    this.spoken = spoken
+    this.features = features
+    inner.on("error", (error) => {
+      this.lastError = error
+    })
+    inner.once("close", () => this.onClosed())
+  }
+
+  /** Rejects with what stands in the way. */
+  static async open(self: Environment, address: Address, options: Options): Promise<Connection> {
+    const inner = new self.library.Connection(options.clientId, {
+      connectTimeout: options.connectTimeout,
+      requestTimeout: options.requestTimeout,
+      maxInflights: unlimited,
+      ...(await tlsOptions(self, address)),
+      ...saslOptions(self)
+    })
+    // without a listener, an error of the socket would end the process
+    inner.on("error", () => undefined)
+    const timer = setTimeout(() => destroy(inner), options.connectTimeout)
+    try {
+      const connected = Promise.resolve(inner.connect(address.host, address.port))
+      inner.socket.setKeepAlive(true, 60_000)
+      self.onSocket(inner.socket, address)
+      await connected
+      const { apiKeys, finalizedFeatures } = await self.library.apiVersionsV3.api.async(
+        inner,
+        self.config.clientId.replace(/[^a-zA-Z0-9.-]/g, "-"),
+        "0"
+      )
+      const spoken = new Map(apiKeys.map((one) => [one.apiKey, one]))
+      const features = new Map((finalizedFeatures ?? []).map((one) => [one.name, one.maxVersionLevel]))
+      return new Connection(inner, address, spoken, features)
+    } catch (error) {
+      destroy(inner)
+      if (protocolCode(error)?.code === "UNSUPPORTED_VERSION") {
+        throw new Misunderstood(
+          "UNSUPPORTED_VERSION",
+          "the broker is older than this driver can speak to: it needs Kafka 3.1 or later",
+          error
+        )
+      }
+      throw understood(error)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Whether requests can be sent. */
+  get isOpen(): boolean {
+    return !this.closed && (this.inner.isConnected() || this.inner.status === "reauthenticating")
+  }
+
+  /** Calls back once when the connection has ended, whatever ended it. Answers how to withdraw that. */
+  onClose(listener: () => void): () => void {
+    if (this.closed) listener()
+    else this.listeners.add(listener)
+    return () => void this.listeners.delete(listener)
+  }
+
+  /** Whether the broker takes it in a version that we speak. */
+  speaks(api: Api.Api<never, unknown>): boolean {
+    return Api.choose(api, this.spoken) !== undefined
+  }
+
+  /**
+   * Sends a request, in the newest version that both sides speak. Rejects with what the library throws: also where any
+   * part of the answer is an error.
+   */
+  async call<Args extends ReadonlyArray<unknown>, A>(api: Api.Api<Args, A>, ...args: Args): Promise<A> {
+    const version = Api.choose(api, this.spoken)
+    if (version === undefined) throw new Misunderstood("UNSUPPORTED_VERSION", Api.mismatch(api, this.spoken))
+    // the broker closes a connection on which it is told anything between the two requests of an authentication
+    while (this.inner.status === "reauthenticating" && !this.closed) await this.reauthenticated()
+    if (!this.isOpen) throw new ConnectionProblem("the connection was lost", { cause: this.lastError })
+    try {
+      return await version.async(this.inner, ...args)
+    } catch (error) {
+      const found = understood(error)
+      if (found instanceof Misunderstood) this.close()
+      // what the socket said is more telling than that it is closed
+      throw found === error && isMereEnd(error) && this.lastError !== undefined
+        ? new ConnectionProblem("the connection was lost", { cause: this.lastError })
+        : found
+    }
+  }
+
+  /** The same as an Effect. What is interrupted is still done by the broker, and its answer is ignored. */
+  request<Args extends ReadonlyArray<unknown>, A>(
+    api: Api.Api<Args, A>,
+    ...args: Args
+  ): Effect.Effect<A, RequestFailure<A>> {
+    return Effect.async((resume) => {
+      this.call(api, ...args).then(
+        (answer) => resume(Effect.succeed(answer)),
+        (error: unknown) => resume(Effect.fail(new RequestFailure(error, answerIn<A>(error))))
+      )
+    })
+  }
+
+  /** The same, but succeeds with whatever the broker answers: error codes inside of it are the caller's to look at. */
+  ask<Args extends ReadonlyArray<unknown>, A>(
+    api: Api.Api<Args, A>,
+    ...args: Args
+  ): Effect.Effect<A, RequestFailure<A>> {
+    return Effect.catchAll(
+      this.request(api, ...args),
+      (failure) => failure.answer === undefined ? Effect.fail(failure) : Effect.succeed(failure.answer)
+    )
+  }
+
+  /** What was written leaves, within reason; what waits for an answer fails. */
+  close(): void {
+    if (this.inner.status === "connected" || this.inner.status === "reauthenticating") {
+      this.inner.close(() => undefined)
+      setTimeout(() => destroy(this.inner), closeGrace).unref()
+    } else destroy(this.inner)
+    this.onClosed()
+  }
+
+  private reauthenticated(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.inner.removeListener("connect", done)
+        withdraw()
+        resolve()
+      }
+      this.inner.once("connect", done)
+      const withdraw = this.onClose(done)
+    })
+  }
+
+  private onClosed(): void {
+    if (this.closed) return
+    this.closed = true
+    const listeners = [...this.listeners]
+    this.listeners.clear()
+    for (const one of listeners) one()
+  }
+}
+
+/** After this nothing is sent and nothing arrives any more. */
+const destroy = (inner: LibraryConnection): void => {
+  // stops the timer of the next authentication too
+  inner.close(() => undefined)
+  // there is none yet, whatever the types say, if connecting failed at once
+  const socket = inner.socket as Net.Socket | undefined
+  socket?.destroy()
+}
+
+/** What the broker answered, where the library throws its answer. */
+const answerIn = <A>(error: unknown): A | undefined =>
+  typeof error === "object" && error !== null && "response" in error ? error.response as A : undefined
+
+/** What is thrown that is none of the library's own errors comes from reading an answer that makes no sense. */
+const understood = (error: unknown): unknown => {
+  const found = meaning(error)
+  return found._tag === "Protocol" && found.code === "CLIENT_ERROR"
+    ? new Misunderstood(
+      "MALFORMED_RESPONSE",
+      "the answer makes no sense: check that a Kafka broker listens there",
+      error
+    )
+    : error
+}
+
+const isMereEnd = (error: unknown): boolean => meaning(error)._tag === "Connection"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// security
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The library's callbacks are promises. They reject with the error itself, so that it is found again in what it throws. */
+const askFor = <A>(self: Environment, effect: Effect.Effect<A, KafkaAuthenticationError>): Promise<A> => {
+  const inTime = Effect.timeoutFail(effect, {
+    duration: self.config.connectionTimeout,
+    onTimeout: () =>
+      new KafkaAuthenticationError({
+        operation: "credentials",
+        mechanism: self.mechanism,
+        kind: "unobtainable",
+        reason: "they did not come within the connection timeout"
+      })
+  })
+  return Runtime.runPromiseExit(self.runtime)(inTime).then((exit) => {
+    if (Exit.isSuccess(exit)) return exit.value
+    throw Cause.squash(exit.cause)
+  })
+}
+
+const tlsOptions = async (self: Environment, { host }: Address): Promise<Pick<ConnectionOptions, "tls">> => {
+  const { security } = self.config
+  const over = security._tag === "Sasl" ? security.over : security
+  if (over._tag === "Plaintext") return {}
+  const given = await askFor(self, over.tls)
+  const { secrets } = self
+  const tls: Tls.ConnectionOptions = {
+    ...(Net.isIP(host) === 0 ? { servername: host } : {}),
+    ...(given.ca === undefined ? {} : { ca: given.ca }),
+    ...(given.cert === undefined ? {} : { cert: given.cert }),
+    ...(given.key === undefined ? {} : { key: secrets.reveal(given.key) }),
+    ...(given.passphrase === undefined ? {} : { passphrase: secrets.reveal(given.passphrase) }),
+    ...(given.serverName === undefined ? {} : { servername: given.serverName }),
+    ...(given.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: given.rejectUnauthorized })
+  }
+  return { tls }
+}
+
+const mechanisms = {
+  plain: "PLAIN",
+  "scram-sha-256": "SCRAM-SHA-256",
+  "scram-sha-512": "SCRAM-SHA-512",
+  oauthbearer: "OAUTHBEARER"
+} as const satisfies Record<string, SASLMechanismValue>
+
+/** Credentials are asked for whenever the connection authenticates: when it opens, and before they expire. */
+const saslOptions = (self: Environment): Pick<ConnectionOptions, "sasl"> => {
+  const { security } = self.config
+  if (security._tag !== "Sasl") return {}
+  const mechanism = mechanisms[security.mechanism]
+  const reveal = (secret: Redacted.Redacted<string>): string => self.secrets.reveal(secret)
+  if (security.mechanism === "oauthbearer") {
+    const { token } = security
+    return {
+      sasl: {
+        mechanism,
+        token: () => askFor(self, token).then(reveal),
+        authBytesValidator: (bytes, callback) => {
+          // a token that is refused is not an error of the request: the answer says why
+          if (bytes.length === 0) callback(null, bytes)
+          else callback(new AnsweredError("SASL_AUTHENTICATION_FAILED", bytes.toString("utf8"), false))
+        }
+      }
+    }
+  }
+  const { credentials } = security
+  // the library asks for the name first, and then for the password
+  let current: Promise<KafkaConfig.Credentials> = Promise.reject(new Error("not asked for"))
+  current.catch(() => undefined)
+  return {
+    sasl: {
+      mechanism,
+      username: () => {
+        current = askFor(self, credentials)
+        return current.then(({ username }) => username)
+      },
+      password: () => current.then(({ password }) => reveal(password))
+    }
+  }
+}
