@@ -22,11 +22,12 @@ import type { ProducerRecord, RecordMetadata } from "../../ProducerRecord.ts"
 import type * as Topic from "../../Topic.ts"
 import { TopicRegistry } from "../../TopicRegistry.ts"
 import * as Observe from "../observe.ts"
+import * as Tracing from "../tracing.ts"
 import { batchOverhead, type Entry } from "./accumulator.ts"
 import { Group, GroupEntry, withRecords } from "./group.ts"
 import * as partition from "./partition.ts"
 import * as senders from "./sender.ts"
-import { serialize, type Serialized, sizeOf } from "./serialize.ts"
+import { type Inject, serialize, type Serialized, sizeOf } from "./serialize.ts"
 import type { Settings } from "./settings.ts"
 import { Single } from "./single.ts"
 import * as topics from "./topics.ts"
@@ -136,24 +137,40 @@ export const make = (
       Effect.withFiberRuntime((fiber, { runtimeFlags }) => {
         const within = transactionOf(fiber)
         const waits = RuntimeFlags.interruptible(runtimeFlags) ? fiber : undefined
-        const found = known.get(topic.slug)
-        return found === undefined || isNew(found, record.partition)
-          ? Effect.flatMap(
-            lookUp(topic.slug, record.partition, within),
-            (found) => sendTyped(found, topic, record, within, waits)
-          )
-          : sendTyped(found, topic, record, within, waits)
+        const tracing = Tracing.of(fiber)
+        return tracing === undefined ? sendWith(topic, record, within, waits, undefined) : Tracing.sending(
+          tracing,
+          { clientId, topic: registry.resolve(topic.slug), records: undefined, record },
+          (inject) => sendWith(topic, record, within, waits, inject)
+        )
       })
+
+    const sendWith = <Slug extends string, K, V, R>(
+      topic: Topic.Topic<Slug, K, V, R>,
+      record: ProducerRecord<K, V>,
+      within: Transaction,
+      waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
+      inject: Inject
+    ): Effect.Effect<RecordMetadata, ProduceError, R> => {
+      const found = known.get(topic.slug)
+      return found === undefined || isNew(found, record.partition)
+        ? Effect.flatMap(
+          lookUp(topic.slug, record.partition, within),
+          (found) => sendTyped(found, topic, record, within, waits, inject)
+        )
+        : sendTyped(found, topic, record, within, waits, inject)
+    }
 
     const sendTyped = <Slug extends string, K, V, R>(
       known: topics.KnownTopic,
       topic: Topic.Topic<Slug, K, V, R>,
       record: ProducerRecord<K, V>,
       within: Transaction,
-      waits: Fiber.RuntimeFiber<unknown, unknown> | undefined
+      waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
+      inject: Inject
     ): Effect.Effect<RecordMetadata, ProduceError, R> => {
       const at = now()
-      const raw = serialize(known, topic, record, timestamp(at))
+      const raw = serialize(known, topic, record, timestamp(at), inject)
       return Effect.isEffect(raw)
         ? Effect.matchEffect(raw, {
           onFailure: (error): Effect.Effect<never, ProduceError> => refuse(known.name, 1, error),
@@ -261,7 +278,8 @@ export const make = (
     const handAll = <Slug extends string, K, V, R>(
       topic: Topic.Topic<Slug, K, V, R>,
       records: ReadonlyArray<ProducerRecord<K, V>>,
-      indexed: boolean
+      indexed: boolean,
+      inject: Inject
     ): Effect.Effect<Handed, ProduceError, R> =>
       Effect.withFiberRuntime((fiber) => {
         const within = transactionOf(fiber)
@@ -270,7 +288,7 @@ export const make = (
           lookUp(topic.slug, highest, within),
           (known): Effect.Effect<Handed, ProduceError, R> => {
             const stamp = timestamp(now())
-            const raws = records.map((record) => serialize(known, topic, record, stamp))
+            const raws = records.map((record) => serialize(known, topic, record, stamp, inject))
             return areBytes(raws)
               ? hand(known, raws, records, indexed, within)
               : Effect.matchEffect(Effect.forEach(raws, (raw) => Effect.isEffect(raw) ? raw : Effect.succeed(raw)), {
@@ -281,13 +299,24 @@ export const make = (
         )
       })
 
+    const sendGroup = <Slug extends string, K, V, R>(
+      topic: Topic.Topic<Slug, K, V, R>,
+      records: ReadonlyArray<ProducerRecord<K, V>>,
+      inject: Inject
+    ): Effect.Effect<ReadonlyArray<RecordMetadata>, ProduceError, R> =>
+      Effect.flatMap(
+        handAll(topic, records, true, inject),
+        ({ entries, group }) => Effect.onInterrupt(group.acknowledged, () => withdrawAll(entries))
+      )
+
     const enqueueGroup = <Slug extends string, K, V, R>(
       topic: Topic.Topic<Slug, K, V, R>,
       records: ReadonlyArray<ProducerRecord<K, V>>,
-      indexed: boolean
+      indexed: boolean,
+      inject: Inject
     ): Effect.Effect<Effect.Effect<ReadonlyArray<RecordMetadata>, SendError>, ProduceError, R> =>
       Effect.flatMap(
-        handAll(topic, records, indexed),
+        handAll(topic, records, indexed, inject),
         ({ entries, group }) =>
           Effect.flatMap(
             Effect.onInterrupt(group.decided(records.length), () => withdrawAll(entries)),
@@ -295,19 +324,47 @@ export const make = (
           )
       )
 
+    /** What the span of some records says of them. */
+    const traced = (
+      topic: Topic.Any,
+      records: ReadonlyArray<ProducerRecord<unknown, unknown>>
+    ): Tracing.SendingOptions => ({
+      clientId,
+      topic: registry.resolve(topic.slug),
+      records: records.length,
+      record: undefined
+    })
+
     return {
       send,
       sendAll: (topic, records) =>
-        Effect.flatMap(
-          Effect.suspend(() => handAll(topic, Array.from(records), true)),
-          ({ entries, group }) => Effect.onInterrupt(group.acknowledged, () => withdrawAll(entries))
-        ),
+        Effect.withFiberRuntime((fiber) => {
+          const tracing = Tracing.of(fiber)
+          const all = Array.from(records)
+          return tracing === undefined
+            ? sendGroup(topic, all, undefined)
+            : Tracing.sending(tracing, traced(topic, all), (inject) => sendGroup(topic, all, inject))
+        }),
       enqueue: (topic, record) =>
-        Effect.map(
-          enqueueGroup(topic, [record], false),
-          Effect.map((metadata) => metadata[0]!)
-        ),
-      enqueueAll: (topic, records) => Effect.suspend(() => enqueueGroup(topic, Array.from(records), true)),
+        Effect.withFiberRuntime((fiber) => {
+          const tracing = Tracing.of(fiber)
+          const handed = tracing === undefined
+            ? enqueueGroup(topic, [record], false, undefined)
+            : Tracing.enqueueing(
+              tracing,
+              { ...traced(topic, [record]), records: undefined, record },
+              (inject) => enqueueGroup(topic, [record], false, inject)
+            )
+          return Effect.map(handed, Effect.map((metadata) => metadata[0]!))
+        }),
+      enqueueAll: (topic, records) =>
+        Effect.withFiberRuntime((fiber) => {
+          const tracing = Tracing.of(fiber)
+          const all = Array.from(records)
+          return tracing === undefined
+            ? enqueueGroup(topic, all, true, undefined)
+            : Tracing.enqueueing(tracing, traced(topic, all), (inject) => enqueueGroup(topic, all, true, inject))
+        }),
       flush,
       transaction: transact
     }

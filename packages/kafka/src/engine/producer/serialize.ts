@@ -38,12 +38,16 @@ const settle = <R>(
     })
     : Effect.succeed(bytes)
 
+/** Adds to a record's headers the span that it is sent in. `undefined` where nobody looks. */
+export type Inject = ((headers: RecordHeaders.RecordHeaders) => RecordHeaders.RecordHeaders) | undefined
+
 /** The bytes of a record of this topic. `now` is its timestamp where it has none of its own. */
 export const serialize = <Slug extends string, K, V, R>(
   known: KnownTopic,
   topic: Topic.Topic<Slug, K, V, R>,
   record: ProducerRecord<K, V>,
-  now: bigint
+  now: bigint,
+  inject: Inject
 ): Serialized<R> => {
   const timestamp = record.timestamp === undefined ? now : timestampOf(record.timestamp)
   if (timestamp === undefined) {
@@ -61,8 +65,9 @@ export const serialize = <Slug extends string, K, V, R>(
     let headers = RecordHeaders.empty
     let keyContext = known.keyContext
     let valueContext = known.valueContext
-    if (record.headers !== undefined) {
-      headers = RecordHeaders.make(record.headers)
+    if (record.headers !== undefined || inject !== undefined) {
+      if (record.headers !== undefined) headers = RecordHeaders.make(record.headers)
+      if (inject !== undefined) headers = inject(headers)
       keyContext = { topic: known.name, part: "key", headers }
       valueContext = { topic: known.name, part: "value", headers }
     }
