@@ -21,7 +21,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as ConsumerRecord from "./ConsumerRecord.ts"
 import type { Entry } from "./engine/consumer/Decoder.ts"
-import { run as runForEach } from "./engine/consumer/forEach.ts"
+import { type Handler, type Hooks, HooksId, run as runForEach } from "./engine/consumer/forEach.ts"
 import type { Lane } from "./engine/consumer/Lane.ts"
 import type { PartitionBuffer } from "./engine/consumer/PartitionBuffer.ts"
 import * as Retry from "./engine/consumer/Retry.ts"
@@ -32,6 +32,7 @@ import * as streams from "./engine/consumer/streams.ts"
 import type * as Subscriber from "./engine/consumer/Subscriber.ts"
 import { run as runTransform } from "./engine/consumer/transform.ts"
 import * as Observe from "./engine/observe.ts"
+import * as Tracing from "./engine/tracing.ts"
 import { type ConsumerSession, KafkaClient, type OffsetSpec } from "./KafkaClient.ts"
 import {
   type ClientError,
@@ -564,10 +565,11 @@ const makeService = (
   const forEach = (
     source: Source,
     handler: (record: never) => Effect.Effect<unknown, unknown, unknown>,
-    options: AnyForEachOptions | undefined
+    options: AnyForEachOptions & { readonly [HooksId]?: Hooks } | undefined
   ): Effect.Effect<void, unknown, unknown> =>
     Effect.scoped(Effect.gen(function*() {
       const { from, readOptions } = read(source, options)
+      const hooks = options?.[HooksId]
       const concurrency = options?.concurrency ?? 1
       if (!Number.isInteger(concurrency) || concurrency < 1) {
         return yield* new ConsumerError({
@@ -578,13 +580,21 @@ const makeService = (
       }
       yield* check(from)
       const lane = loop.makeLane()
-      yield* open(readInto(from, lane))
+      const subscriber = readInto(from, lane)
+      yield* open({
+        ...subscriber,
+        onPositioned: () => {
+          subscriber.onPositioned()
+          hooks?.onPositioned?.()
+        }
+      })
       yield* runForEach(
         loop,
         lane,
         streams.makePull(lane, readOptions),
-        handler as (record: ConsumerRecord.Any) => Effect.Effect<unknown, unknown, unknown>,
+        yield* Tracing.handler(groupId, handler as Handler<unknown, unknown>),
         {
+          hooks,
           concurrency,
           ordering: options?.ordering ?? "partition",
           commitCount: options?.commitCount ?? 1000,
@@ -607,10 +617,11 @@ const makeService = (
       yield* check(from)
       const lane = loop.makeLane()
       yield* open(readInto(from, lane))
+      const handle = yield* Tracing.transformer(groupId, f as (record: ConsumerRecord.Any) => ReturnType<typeof f>)
       yield* runTransform(loop, lane, streams.makePull(lane, readOptions), {
         write: (records) =>
           Effect.flatMap(
-            Effect.forEach(records, f as (record: ConsumerRecord.Any) => ReturnType<typeof f>, {
+            Effect.forEach(records, handle, {
               concurrency: options?.concurrency ?? 1
             }),
             (all) => {

@@ -269,7 +269,7 @@ export const receive = <A, E, R>(
   tracing: Tracing,
   groupId: string,
   { chunk, from, partition, to }: Slice,
-  effect: Effect.Effect<A, E, R>
+  decode: () => A | Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     const { partition: number, topic } = partition.topicPartition
@@ -286,7 +286,11 @@ export const receive = <A, E, R>(
     span.attribute("messaging.consumer.group.name", groupId)
     span.attribute("messaging.destination.partition.id", String(number))
     span.attribute("messaging.batch.message_count", to - from)
-    return Effect.onExit(inSpan(effect, span), (exit) => Effect.sync(() => end(tracing, span, reported(exit))))
+    const decoded = Effect.suspend(() => {
+      const answer = decode()
+      return Effect.isEffect(answer) ? answer : Effect.succeed(answer)
+    })
+    return Effect.onExit(inSpan(decoded, span), (exit) => Effect.sync(() => end(tracing, span, reported(exit))))
   })
 
 /** Runs what is done with some records in a span of its own. */
@@ -335,13 +339,38 @@ const inSpan = <A, E, R>(effect: Effect.Effect<A, E, R>, span: Tracer.Span): Eff
 /** A handler each of whose runs has a span; the handler itself where nobody looks. */
 export const handler = <A, E, R>(
   groupId: string,
-  handle: (record: ConsumerRecord.Any) => Effect.Effect<A, E, R>
-): Effect.Effect<(record: ConsumerRecord.Any) => Effect.Effect<A, E, R>> =>
+  handle: Handler<A, E, R>
+): Effect.Effect<Handler<A, E, R>> =>
   Effect.withFiberRuntime((fiber) => {
     const tracing = of(fiber)
     return Effect.succeed(
       tracing === undefined
         ? handle
-        : (record) => process(tracing, groupId, [record], Effect.suspend(() => handle(record)))
+        : (record, batch) => process(tracing, groupId, batch ?? [record], Effect.suspend(() => handle(record, batch)))
     )
+  })
+
+/** Several records that are handled together come as `batch`. */
+type Handler<A, E, R> = (
+  record: ConsumerRecord.Any,
+  batch?: ReadonlyArray<ConsumerRecord.Any>
+) => Effect.Effect<A, E, R>
+
+/** {@link handler} for what makes records of a record: they carry the span of what they were made of. */
+export const transformer = <A, E, R>(
+  groupId: string,
+  transform: (record: ConsumerRecord.Any) => Effect.Effect<A, E, R>
+): Effect.Effect<(record: ConsumerRecord.Any) => Effect.Effect<A, E, R>> =>
+  Effect.withFiberRuntime((fiber) => {
+    if (of(fiber) === undefined) return Effect.succeed(transform)
+    return handler(groupId, (record) => Effect.flatMap(transform(record), carrying))
+  })
+
+/** The same records, with the span of the fiber in their headers. */
+const carrying = <A>(made: A): Effect.Effect<A> =>
+  Effect.withFiberRuntime((fiber) => {
+    const tracing = of(fiber)
+    const one = (record: unknown) => inject(record as ProducerRecord<unknown, unknown>, tracing)
+    // a record, several or none, which only the signature of `Consumer.transform` knows
+    return Effect.succeed((made === undefined ? made : Array.isArray(made) ? made.map(one) : one(made)) as A)
   })

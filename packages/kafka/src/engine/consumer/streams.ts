@@ -10,6 +10,7 @@ import type * as ConsumerRecord from "../../ConsumerRecord.ts"
 import type { DeserializationError } from "../../KafkaError.ts"
 import type * as TopicPartition from "../../TopicPartition.ts"
 import type { Emit } from "../observe.ts"
+import * as Tracing from "../tracing.ts"
 import * as Decoder from "./Decoder.ts"
 import type { Lane } from "./Lane.ts"
 import type { Slice } from "./PartitionBuffer.ts"
@@ -37,19 +38,24 @@ export const fromLane = <E, R>(
   lane: Lane<StreamError>,
   options: ReadOptions<E, R>
 ): Stream.Stream<Element, StreamError | E, R> =>
-  Stream.repeatEffectChunkOption(makePull(lane, options)).pipe(
+  Stream.repeatEffectChunkOption(makePull(lane, options, true)).pipe(
     Stream.ensuring(Effect.sync(() => lane.close()))
   )
 
-/** The next records of a lane, decoded; fails with `None` at the end. */
+/**
+ * The next records of a lane, decoded; fails with `None` at the end. `traced`: in a span for each slice, where somebody
+ * looks and the records get no spans of their own.
+ */
 export const makePull = <E, R>(
   lane: Lane<StreamError>,
-  options: ReadOptions<E, R>
+  options: ReadOptions<E, R>,
+  traced = false
 ): Effect.Effect<Chunk.Chunk<Element>, Option.Option<StreamError | E>, R> => {
   const { entryOf, onDecodeFailure, maxRecords } = options
   /** A failure that is next in line, behind records that were given out. */
   let failure: DeserializationError | undefined = undefined
   let rest: Slice | undefined = undefined
+  let tracing: Tracing.Tracing | undefined = undefined
 
   const report = (error: DeserializationError): void => {
     if (!options.emit.enabled) return
@@ -88,23 +94,30 @@ export const makePull = <E, R>(
     return Effect.succeed(Chunk.unsafeFromArray(records))
   }
 
+  const decode = (slice: Slice) => Decoder.decode(slice, entryOf(slice.partition.topicPartition))
+
   const read = (slice: Slice) => {
-    const decoded = Decoder.decode(slice, entryOf(slice.partition.topicPartition))
+    const decoded = tracing === undefined
+      ? decode(slice)
+      : Tracing.receive(tracing, options.groupId, slice, () => decode(slice))
     return Effect.isEffect(decoded) ? Effect.flatMap(decoded, emitRecords) : emitRecords(decoded)
   }
 
-  const pull: Effect.Effect<Chunk.Chunk<Element>, Option.Option<StreamError | E>, R> = Effect.suspend(() => {
-    if (failure !== undefined) {
-      const error = failure
-      failure = undefined
-      return settle(error)
+  const pull: Effect.Effect<Chunk.Chunk<Element>, Option.Option<StreamError | E>, R> = Effect.withFiberRuntime(
+    (fiber) => {
+      if (traced) tracing = Tracing.of(fiber)
+      if (failure !== undefined) {
+        const error = failure
+        failure = undefined
+        return settle(error)
+      }
+      if (rest !== undefined) {
+        const slice = rest
+        rest = undefined
+        return read(slice)
+      }
+      return Effect.flatMap(lane.pull(maxRecords), read)
     }
-    if (rest !== undefined) {
-      const slice = rest
-      rest = undefined
-      return read(slice)
-    }
-    return Effect.flatMap(lane.pull(maxRecords), read)
-  })
+  )
   return pull
 }
