@@ -6,7 +6,10 @@ export const driver = async (parameters: Parameters) => {
     case "kafkajs":
       return (await import("@coffeebuddy/kafka/KafkaJs")).layer
     case "memory":
-      return (await import("@coffeebuddy/kafka/InMemoryKafka")).layer
+      return (await import("@coffeebuddy/kafka/InMemoryKafka")).layerWith({
+        autoCreateTopics: true,
+        defaultPartitions: 6
+      })
     default:
       throw new Error(`there is no driver "${String(parameters["driver"])}"`)
   }

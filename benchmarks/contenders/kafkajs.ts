@@ -131,3 +131,45 @@ export const sendLone: Run = (work) =>
       await producer.send({ topic: work.sink, messages: [{ key: key(index), value }] })
     }
   })
+
+/** From the start of the process to the first record. */
+export const startUp: Run = async (work) => {
+  let first = 0
+  await consume({ ...work, records: 1 }, () => {
+    if (first === 0) first = performance.now()
+  })
+  return { records: 1, seconds: first / 1000 }
+}
+
+/** Each batch is sent on as one, and committed afterwards. */
+export const passOn: Run = async (work) => {
+  const kafka = new Kafka({ clientId: "benchmark", brokers: [...work.brokers], logLevel: logLevel.NOTHING })
+  const producer = kafka.producer({ allowAutoTopicCreation: false, idempotent: true, maxInFlightRequests: 1 })
+  const consumer = kafka.consumer({ groupId: work.groupId, ...fetchSettings })
+  const meter = new Meter(work.records)
+  await producer.connect()
+  await consumer.connect()
+  await consumer.subscribe({ topics: [work.topic], fromBeginning: true })
+  await consumer.run({
+    autoCommit: false,
+    eachBatch: async ({ batch, commitOffsetsIfNecessary, resolveOffset }) => {
+      meter.begin()
+      for (let begin = 0; begin < batch.messages.length; begin += 2500) {
+        const messages = batch.messages.slice(begin, begin + 2500)
+        await producer.send({ topic: work.sink, messages: messages.map(({ key, value }) => ({ key, value })) })
+      }
+      resolveOffset(batch.lastOffset())
+      await commitOffsetsIfNecessary({
+        topics: [{
+          topic: batch.topic,
+          partitions: [{ partition: batch.partition, offset: String(BigInt(batch.lastOffset()) + 1n) }]
+        }]
+      })
+      meter.add(batch.messages.length)
+    }
+  })
+  const result = await meter.result
+  await consumer.disconnect()
+  await producer.disconnect()
+  return result
+}

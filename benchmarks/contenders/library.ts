@@ -9,7 +9,8 @@ import type { Run, Work } from "../harness/model.ts"
 import { Meter, Order } from "../work.ts"
 import { driver } from "./driver.ts"
 
-const cluster = (work: Work) =>
+/** What `Producer.layer` and `Consumer.layer` are built on. */
+export const cluster = (work: Work) =>
   Layer.unwrapEffect(Effect.promise(() => driver(work.parameters))).pipe(
     Layer.provideMerge(TopicRegistry.layer),
     Layer.provide(KafkaConfig.layer({ brokers: [...work.brokers], clientId: "benchmark" }))
@@ -46,11 +47,21 @@ export const bytes: Run = read(Serde.bytes, (value) => value.length)
 /** `Consumer.stream` over `Serde.json` of a schema. */
 export const json: Run = read(Serde.json(Order), (value) => value.cups)
 
+/** From the start of the process to the first record. */
+export const startUp: Run = (work) =>
+  Effect.runPromise(
+    Stream.runHead(Consumer.stream(keyed(work.topic))).pipe(
+      Effect.map(() => ({ records: 1, seconds: performance.now() / 1000 })),
+      Effect.provide(consumer(work))
+    )
+  )
+
 // -------------------------------------------------------------------------------------------------------------------
 // processing
 // -------------------------------------------------------------------------------------------------------------------
 
-const keyed = (name: string) => Topic.make(name, { key: Serde.string, value: Serde.bytes })
+/** A topic with text as keys, and bytes. */
+export const keyed = (name: string) => Topic.make(name, { key: Serde.string, value: Serde.bytes })
 
 /** What a handler does that takes so many milliseconds. */
 const handling = (work: Work): Effect.Effect<void> => {
@@ -125,7 +136,7 @@ const produce = (
 }
 
 /** Records in batches of 1,000. */
-const batches = (work: Work, value: Uint8Array) =>
+export const batches = (work: Work, value: Uint8Array) =>
   Array.from(
     { length: Math.ceil(work.records / batchSize) },
     (_, batch) =>
@@ -172,3 +183,51 @@ export const sendLone: Run = (work) =>
     Effect.gen(function*() {
       for (let index = 0; index < work.records; index++) yield* Producer.send(topic, { key: key(index), value })
     }))
+
+// -------------------------------------------------------------------------------------------------------------------
+// from topic to topic
+// -------------------------------------------------------------------------------------------------------------------
+
+/** At least once: what was read is committed when what was made of it is acknowledged. */
+export const passOn: Run = async (work) => {
+  const meter = new Meter(work.records)
+  await Effect.runPromise(
+    Consumer.stream(keyed(work.topic)).pipe(
+      Stream.mapChunks((chunk) => {
+        meter.begin()
+        return chunk
+      }),
+      Producer.produceMap(keyed(work.sink), (record) => ({ key: record.key, value: record.value })),
+      Stream.map(([record]) => record),
+      Consumer.commitWithin(5000, "1 second"),
+      Stream.chunks,
+      Stream.takeWhile((chunk) => !meter.add(chunk.length)),
+      Stream.runDrain,
+      Effect.provide(Layer.merge(Producer.layer(), Consumer.layer({ groupId: work.groupId }))),
+      Effect.provide(cluster(work))
+    )
+  )
+  return meter.result
+}
+
+/** Exactly once. */
+export const transform: Run = async (work) => {
+  const meter = new Meter(work.records)
+  await Effect.runPromise(
+    Consumer.transform(keyed(work.topic), (record) => {
+      meter.begin()
+      meter.add(1)
+      return Effect.succeed({ key: record.key, value: record.value })
+    }, keyed(work.sink)).pipe(
+      Effect.raceFirst(Effect.promise(() => meter.result)),
+      Effect.provide(
+        Layer.merge(
+          Producer.layer({ transactionalId: work.groupId }),
+          Consumer.layer({ groupId: work.groupId })
+        )
+      ),
+      Effect.provide(cluster(work))
+    )
+  )
+  return meter.result
+}

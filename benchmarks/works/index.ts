@@ -3,7 +3,8 @@
  */
 import type { Bench } from "../harness/model.ts"
 import { consuming } from "./consuming.ts"
+import { passing } from "./passing.ts"
 import { processing } from "./processing.ts"
 import { producing } from "./producing.ts"
 
-export const benches: ReadonlyArray<Bench> = [...consuming, ...processing, ...producing]
+export const benches: ReadonlyArray<Bench> = [...consuming, ...processing, ...producing, ...passing]

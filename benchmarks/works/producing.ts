@@ -1,16 +1,27 @@
 import { type Bench, inNode } from "../harness/model.ts"
+import { inJava, inPeer, inPython } from "../harness/peers.ts"
+
+/** The clients that are installed apart, each by the same function's name. */
+const peers = (run: string) => [
+  inPeer("effect-kafka, kafkajs", ["effect-kafka", run]),
+  inPeer("@platformatic/kafka", ["platformatic", run], "newer"),
+  inPeer("kafka-ts", ["kafka-ts", run]),
+  inPython("aiokafka", run),
+  inJava("Java", run)
+]
 
 /** Writing a topic, idempotent and acknowledged by all. */
 export const producing: ReadonlyArray<Bench> = [
   {
     name: "produce",
-    about: "Batches of 1,000 one after the other, and single sends of 1,000 fibers beside them.",
+    about: "Batches of 1,000 one after the other; and, beside them, single sends of 1,000 fibers and a sink.",
     share: 0.3,
     contenders: [
       inNode("kafkajs send, batches", ["kafkajs", "sendBatches"]),
       inNode("Producer.sendAll, KafkaJs", ["library", "sendAll"]),
       inNode("Producer.send, 1,000 fibers, KafkaJs", ["library", "sendSingles"]),
-      inNode("Producer.sink, KafkaJs", ["library", "sink"])
+      inNode("Producer.sink, KafkaJs", ["library", "sink"]),
+      ...peers("sendBatches")
     ]
   },
   {
@@ -19,7 +30,8 @@ export const producing: ReadonlyArray<Bench> = [
     share: 0.05,
     contenders: [
       inNode("kafkajs send", ["kafkajs", "sendSingles"]),
-      inNode("Producer.send, KafkaJs", ["library", "sendSingles"])
+      inNode("Producer.send, KafkaJs", ["library", "sendSingles"]),
+      ...peers("sendSingles")
     ]
   },
   {
@@ -28,7 +40,18 @@ export const producing: ReadonlyArray<Bench> = [
     share: 0.003,
     contenders: [
       inNode("kafkajs send", ["kafkajs", "sendLone"]),
-      inNode("Producer.send, KafkaJs", ["library", "sendLone"])
+      inNode("Producer.send, KafkaJs", ["library", "sendLone"]),
+      ...peers("sendLone")
+    ]
+  },
+  {
+    name: "memory producer",
+    about: "Writing to the broker in memory: what a test suite spends.",
+    share: 0.1,
+    contenders: [
+      inNode("Producer.sendAll, InMemoryKafka", ["memory", "sendAll"], { driver: "memory" }),
+      inNode("Producer.send, 1,000 fibers, InMemoryKafka", ["memory", "sendSingles"], { driver: "memory" }),
+      inNode("Producer.send, one by one, InMemoryKafka", ["memory", "sendLone"], { driver: "memory" })
     ]
   }
 ]
