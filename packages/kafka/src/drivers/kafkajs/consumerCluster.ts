@@ -15,12 +15,15 @@ import {
   UnknownTopicError
 } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
+import type { CommitFailure } from "../consumerSession.ts"
+import type { Answer } from "../fetcher.ts"
 import type { Plan } from "../lanes.ts"
 import * as SessionTimeout from "../sessionTimeout.ts"
 import { ClusterRequests, isMetadata, type LookupError } from "./cluster.ts"
 import * as Connection from "./connection.ts"
+import { answers } from "./consumerFetch.ts"
 import { type Attempt, clientError, DriverError, protocolCode, withoutFencing, withoutTopic } from "./errors.ts"
-import type { Broker, FetchResponse } from "./internals.ts"
+import type { Broker } from "./internals.ts"
 
 type Partitions = ReadonlyArray<TopicPartition.TopicPartition>
 type About = Parameters<typeof Connection.attempt>[2]
@@ -30,12 +33,6 @@ export interface Environment {
   readonly options: ConsumerSessionOptions
   /** Called with each answer of the cluster. */
   readonly alive: () => void
-}
-
-/** A commit that failed. */
-export interface CommitFailure {
-  readonly error: CommitError | ClientError
-  readonly retriable: boolean
 }
 
 /** Between two tries of a request that failed and may be tried again, in milliseconds. */
@@ -235,20 +232,27 @@ export class ConsumerRequests {
   // fetching
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** One fetch from one broker. The error is kafkajs's own. */
-  async fetch(leader: number, plan: Plan): Promise<FetchResponse> {
-    const { fetchMaxBytes, fetchMinBytes, isolationLevel } = this.self.options
-    const broker = await this.cluster.broker(leader)
-    return await broker.fetch({
-      maxWaitTime: plan.maxWait,
-      minBytes: fetchMinBytes,
-      maxBytes: fetchMaxBytes,
-      isolationLevel: isolationLevels[isolationLevel],
-      topics: groupByTopic(plan.wanted, ({ maxBytes, partition, position }) => ({
-        partition,
-        fetchOffset: String(position),
-        maxBytes
-      }))
+  /** One fetch from one broker. */
+  fetch(leader: number, plan: Plan): Effect.Effect<ReadonlyArray<Answer>, ClientError> {
+    const { environment, options } = this.self
+    return Effect.tryPromise({
+      try: async () => {
+        const { fetchMaxBytes, fetchMinBytes, isolationLevel } = options
+        const broker = await this.cluster.broker(leader)
+        const response = await broker.fetch({
+          maxWaitTime: plan.maxWait,
+          minBytes: fetchMinBytes,
+          maxBytes: fetchMaxBytes,
+          isolationLevel: isolationLevels[isolationLevel],
+          topics: groupByTopic(plan.wanted, ({ maxBytes, partition, position }) => ({
+            partition,
+            fetchOffset: String(position),
+            maxBytes
+          }))
+        })
+        return answers(environment, options, plan, response)
+      },
+      catch: (error) => withoutTopic(clientError(error, Connection.attempt(environment, "fetch")))
     })
   }
 

@@ -6,8 +6,9 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import type { ConsumerCallbacks, ConsumerSessionOptions, GroupMetadata } from "../../KafkaClient.ts"
-import { type ClientError, ConsumerError } from "../../KafkaError.ts"
+import type { ConsumerSessionOptions, GroupMetadata } from "../../KafkaClient.ts"
+import { ConsumerError } from "../../KafkaError.ts"
+import type { FatalError, Holding } from "../consumerSession.ts"
 import * as SessionTimeout from "../sessionTimeout.ts"
 import * as Connection from "./connection.ts"
 import * as Assignor from "./consumerAssignor.ts"
@@ -27,21 +28,6 @@ export interface Membership {
   /** Which session timeouts the coordinator allows, if it tells. */
   readonly allowedSessionTimeouts: Effect.Effect<SessionTimeout.Allowed | undefined>
 }
-
-/**
- * What becomes of partitions.
- */
-export interface Holding {
-  /** They are ours: find out where to start, and start. */
-  readonly assign: (partitions: Gate.Partitions) => Effect.Effect<void>
-  /** Nothing more of them is fetched. */
-  readonly halt: (partitions: Gate.Partitions) => void
-  readonly revoke: ConsumerCallbacks["onRevoked"]
-  readonly lose: ConsumerCallbacks["onLost"]
-  readonly notice: ConsumerCallbacks["onNotice"]
-}
-
-export type FatalError = ClientError | ConsumerError
 
 /** How long kafkajs may be free to join and not do it, in milliseconds. */
 const idleLimit = 10_000
@@ -269,17 +255,17 @@ export class Group {
       ask: (why) => this.feed({ _tag: "JoinAsked", why }),
       mayJoin: () => Gate.mayJoin(this.state),
       owned: () => this.owned,
-      joined: (memberId, generation, partitions) => {
+      joined: (memberId, generation, partitions, millis) => {
         alive()
         told = false
         this.memberId = memberId
-        callbacks.notice({ _tag: "Joined", memberId, generation })
+        callbacks.notice({ _tag: "Joined", memberId, generation, millis })
         this.feed({ _tag: "Joined", partitions, generation })
       },
-      heartbeat: (generation) => {
+      heartbeat: (generation, millis) => {
         alive()
         told = false
-        callbacks.notice({ _tag: "Heartbeat" })
+        callbacks.notice({ _tag: "Heartbeat", millis })
         this.feed({ _tag: "Heartbeat", generation })
       },
       rebalancing: () => {

@@ -1,23 +1,44 @@
 /**
- * Fetches what is demanded: one fiber for each broker, one fetch of it under way at a time.
+ * Fetches what is demanded: one fiber for each broker, one fetch of it under way at a time. Drivers on a real cluster
+ * share it; each knows how to ask, and what an answer means.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { ConsumerNotice, ConsumerSessionOptions, PartitionFault } from "../../KafkaClient.ts"
-import type { ClientError, KafkaAuthorizationError, UnknownTopicError } from "../../KafkaError.ts"
-import * as TopicPartition from "../../TopicPartition.ts"
-import type { Lanes, Plan, Wanted } from "../lanes.ts"
-import * as Connection from "./connection.ts"
-import { type ConsumerRequests, isTransient } from "./consumerCluster.ts"
-import { chunk } from "./consumerRecords.ts"
-import { clientError, protocolCode, withoutFencing, withoutTopic } from "./errors.ts"
-import type { FetchResponse } from "./internals.ts"
+import { isRetriable } from "../engine/consumer/Retry.ts"
+import type { ConsumerNotice, FetchedChunk, PartitionFault } from "../KafkaClient.ts"
+import type { ClientError, KafkaAuthorizationError, UnknownTopicError } from "../KafkaError.ts"
+import * as TopicPartition from "../TopicPartition.ts"
+import type { Lanes, Plan, Wanted } from "./lanes.ts"
+
+/**
+ * What came of one partition of a fetch.
+ */
+export type Answer =
+  | { readonly _tag: "Records"; readonly wanted: Wanted; readonly chunk: FetchedChunk }
+  | { readonly _tag: "OutOfRange"; readonly wanted: Wanted }
+  /** Somebody else may lead it by now, or nobody for a while. */
+  | { readonly _tag: "Moved"; readonly wanted: Wanted }
+  | { readonly _tag: "Refused"; readonly wanted: Wanted; readonly error: KafkaAuthorizationError }
+  /** Nobody can go on with this. */
+  | { readonly _tag: "Failed"; readonly error: ClientError }
+
+/**
+ * The cluster, as far as fetching is concerned.
+ */
+export interface Source {
+  /** The broker that leads a partition, as far as is known. */
+  readonly leaderOf: (topicPartition: TopicPartition.TopicPartition) => number | undefined
+  /** Asks the cluster anew who leads what. */
+  readonly refresh: Effect.Effect<void, ClientError>
+  /** What stands in the way of a topic. */
+  readonly problem: (topic: string) => ClientError | UnknownTopicError | undefined
+  /** One fetch from one broker. Of a partition that says nothing new there is no answer. */
+  readonly fetch: (leader: number, plan: Plan) => Effect.Effect<ReadonlyArray<Answer>, ClientError>
+}
 
 export interface Fetching {
-  readonly environment: Connection.Environment
-  readonly options: ConsumerSessionOptions
-  readonly requests: ConsumerRequests
+  readonly source: Source
   readonly lanes: Lanes
   /** Called when something can be taken. */
   readonly arrived: () => void
@@ -57,8 +78,8 @@ export class Fetcher {
   /** Learns from the metadata who leads what, and sees that each leader is fetched from. */
   get lead(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const { background, lanes, requests } = this.self
-      const leaders = lanes.lead((tp) => requests.leaderOf(tp))
+      const { background, lanes, source } = this.self
+      const leaders = lanes.lead((tp) => source.leaderOf(tp))
       this.look()
       const fetches = Effect.forEach([...leaders].filter((leader) => !this.brokers.has(leader)), (leader) => {
         const latch = Effect.unsafeMakeLatch(true)
@@ -94,7 +115,7 @@ export class Fetcher {
 
   /** Asks the cluster who leads what; topics that are gone for good are given up. */
   private get relead(): Effect.Effect<void> {
-    return Effect.matchEffect(this.self.requests.refresh, {
+    return Effect.matchEffect(this.self.source.refresh, {
       onFailure: () => Effect.void,
       onSuccess: () =>
         Effect.zipRight(
@@ -108,8 +129,8 @@ export class Fetcher {
 
   /** Gives up the partitions of a topic that was found missing too often, or was withdrawn from us. */
   private judge(topic: string): void {
-    const { lanes, requests } = this.self
-    const problem = requests.problem(topic)
+    const { lanes, source } = this.self
+    const problem = source.problem(topic)
     if (problem?._tag !== "UnknownTopicError") this.missing.delete(topic)
     if (problem?._tag !== "UnknownTopicError" && problem?._tag !== "KafkaAuthorizationError") return
     const times = (this.missing.get(topic) ?? 0) + 1
@@ -125,7 +146,7 @@ export class Fetcher {
   // -------------------------------------------------------------------------------------------------------------------
 
   private loop(leader: number, latch: Effect.Latch): Effect.Effect<never, ClientError> {
-    const { environment, lanes, notice, requests } = this.self
+    const { lanes, notice, source } = this.self
     const self = this
     return Effect.gen(function*() {
       let failures = 0
@@ -136,22 +157,19 @@ export class Fetcher {
           yield* latch.await
           continue
         }
-        const outcome = yield* Effect.tryPromise({
-          try: () => requests.fetch(leader, plan),
-          catch: (error) => withoutTopic(clientError(error, Connection.attempt(environment, "fetch")))
-        }).pipe(
+        const outcome = yield* source.fetch(leader, plan).pipe(
           Effect.either,
           Effect.onExit(() => Effect.sync(() => lanes.done(plan)))
         )
         if (Either.isRight(outcome)) {
           failures = 0
-          const problem = self.received(leader, plan, outcome.right)
+          const problem = self.received(leader, outcome.right)
           if (problem !== undefined) yield* Effect.fail(problem)
           yield* self.search
           continue
         }
         const error = outcome.left
-        if (!isTransient(error)) return yield* Effect.fail(error)
+        if (!isRetriable(error)) return yield* Effect.fail(error)
         if (error._tag === "KafkaConnectionError" && !self.down.has(leader)) {
           self.down.add(leader)
           notice({ _tag: "Disconnected", reason: error.reason })
@@ -163,62 +181,36 @@ export class Fetcher {
   }
 
   /** Takes in what was fetched. Answers what nobody can go on with. */
-  private received(leader: number, plan: Plan, { responses }: FetchResponse): ClientError | undefined {
-    const { alive, lanes, notice, options } = this.self
+  private received(leader: number, answers: ReadonlyArray<Answer>): ClientError | undefined {
+    const { alive, lanes, notice } = this.self
     alive()
     if (this.down.delete(leader)) notice({ _tag: "Reconnected" })
     const now = this.clock.unsafeCurrentTimeMillis()
-    const wanted = new Map<TopicPartition.Key, Wanted>()
-    for (const one of plan.wanted) wanted.set(TopicPartition.key(one), one)
-    const committedOnly = options.isolationLevel === "read_committed"
-    for (const { partitions, topicName } of responses) {
-      for (const data of partitions) {
-        const topicPartition = TopicPartition.make(topicName, data.partition)
-        const one = wanted.get(TopicPartition.key(topicPartition))
-        if (one === undefined) continue
-        if (data.error !== undefined) {
-          const problem = this.refused(one, topicPartition, data.error)
-          if (problem !== undefined) return problem
-          continue
-        }
-        const found = chunk(topicPartition, one.position, data, committedOnly)
-        if (found !== undefined) this.told(lanes.arrived(one, found, now))
+    for (const answer of answers) {
+      if (answer._tag === "Failed") return answer.error
+      const { wanted } = answer
+      const topicPartition = TopicPartition.make(wanted.topic, wanted.partition)
+      switch (answer._tag) {
+        case "Records":
+          this.told(lanes.arrived(wanted, answer.chunk, now))
+          break
+        case "OutOfRange":
+          this.told(lanes.failed(wanted, { _tag: "OutOfRange", topicPartition, offset: wanted.position }))
+          break
+        case "Refused":
+          this.told(lanes.failed(wanted, failed(topicPartition, answer.error)))
+          break
+        case "Moved":
+          lanes.orphan(topicPartition)
       }
     }
     return undefined
-  }
-
-  /** What is wrong with one partition. Answers what nobody can go on with. */
-  private refused(
-    wanted: Wanted,
-    topicPartition: TopicPartition.TopicPartition,
-    error: unknown
-  ): ClientError | undefined {
-    const { environment, lanes } = this.self
-    if (protocolCode(error)?.code === "OFFSET_OUT_OF_RANGE") {
-      this.told(lanes.failed(wanted, { _tag: "OutOfRange", topicPartition, offset: wanted.position }))
-      return undefined
-    }
-    const mapped = withoutFencing(clientError(error, Connection.attempt(environment, "fetch", topicPartition)))
-    if (mapped._tag === "KafkaAuthorizationError") {
-      this.told(lanes.failed(wanted, failed(topicPartition, mapped)))
-      return undefined
-    }
-    // somebody else may lead it by now, or nobody for a while
-    if (mapped._tag === "UnknownTopicError" || isTransient(mapped) || passing.has(protocolCode(error)?.code ?? "")) {
-      lanes.orphan(topicPartition)
-      return undefined
-    }
-    return mapped
   }
 
   private told(wanted: boolean): void {
     if (wanted) this.self.arrived()
   }
 }
-
-/** What kafkajs takes for final, and passes. */
-const passing: ReadonlySet<string> = new Set(["UNKNOWN", "REPLICA_NOT_AVAILABLE", "UNKNOWN_LEADER_EPOCH"])
 
 const failed = (
   topicPartition: TopicPartition.TopicPartition,
