@@ -28,7 +28,35 @@ export interface ForEachOptions {
   readonly maxAhead: number
   /** How long running handlers may go on once the consumer stops, in milliseconds. */
   readonly gracePeriod: number
+  readonly hooks?: Hooks | undefined
 }
+
+/** What a worker asks of `forEach`, beside what everybody may. */
+export interface Hooks {
+  /** The earliest time for a record, in milliseconds since 1970: it holds up what has to wait for it, and no worker. */
+  readonly notBefore?: ((record: ConsumerRecord.Any) => number) | undefined
+  /** Records of a chain are handled together, so many at most: the handler is given all of them as well. */
+  readonly batch?: number | undefined
+  /** The first assignment has come, and it is known where to start. */
+  readonly onPositioned?: (() => void) | undefined
+}
+
+/** Under this name a worker's hooks are among the options of `forEach`. */
+export const HooksId = "~@coffeebuddy/kafka/forEach/Hooks"
+
+/** What a handler answers that is to be asked again later about the same record, or the same records. */
+export class Postponed {
+  /** In milliseconds since 1970. */
+  readonly until: number
+  constructor(until: number) {
+    this.until = until
+  }
+}
+
+export type Handler<E, R> = (
+  record: ConsumerRecord.Any,
+  batch?: ReadonlyArray<ConsumerRecord.Any>
+) => Effect.Effect<unknown, E, R>
 
 /** Records of one partition, decoded, in order; fails with `None` at the end. */
 export type Pull<E, R> = Effect.Effect<Chunk.Chunk<streams.Element>, Option.Option<E>, R>
@@ -36,8 +64,14 @@ export type Pull<E, R> = Effect.Effect<Chunk.Chunk<streams.Element>, Option.Opti
 /** Waiters that are woken one by one. */
 class Bell {
   private readonly waiting: Array<() => void> = []
+  private readonly idle: () => boolean
+  /** Who comes to wait while there is something to do does not: it may have missed the bell. */
+  constructor(idle: () => boolean) {
+    this.idle = idle
+  }
   readonly wait: Effect.Effect<void> = Effect.async<void>((resume) => {
     const ring = () => resume(Effect.void)
+    if (!this.idle()) return ring()
     this.waiting.push(ring)
     return Effect.sync(() => {
       const index = this.waiting.indexOf(ring)
@@ -88,7 +122,7 @@ export const run = <E, R, E2, R2>(
   loop: RunLoop,
   lane: Lane<StreamError>,
   pull: Pull<E2, R2>,
-  handler: (record: ConsumerRecord.Any) => Effect.Effect<unknown, E, R>,
+  handler: Handler<E, R>,
   options: ForEachOptions
 ): Effect.Effect<void, E | E2 | StreamError, R | R2 | Scope.Scope> =>
   Effect.gen(function*() {
@@ -96,10 +130,11 @@ export const run = <E, R, E2, R2>(
     const scheduler = new Scheduler<ConsumerRecord.Any>(options.ordering, {
       waiting: settings.maxPollRecords,
       ahead: Math.max(options.maxAhead, settings.maxPollRecords)
-    })
-    const bell = new Bell()
-    const over = yield* Deferred.make<void>()
+    }, { now: loop.now, notBefore: options.hooks?.notBefore ?? (() => 0) })
     let ended = false
+    const allDone = () => ended && !scheduler.inHand
+    const bell = new Bell(() => !allDone() && (scheduler.available === 0 || loop.isHeldBack))
+    const over = yield* Deferred.make<void>()
 
     const deferred = yield* Effect.acquireRelease(
       Effect.sync(() =>
@@ -128,8 +163,25 @@ export const run = <E, R, E2, R2>(
     lane.onRemoved = (partition) => {
       scheduler.withdraw(partition)
       if (partition.status === "ended") scheduler.remove(partition)
-      if (ended && !scheduler.inHand) bell.ring(options.concurrency)
+      if (allDone()) bell.ring(options.concurrency)
     }
+    lane.onGoOn = () => bell.ring(options.concurrency)
+
+    /** What the timekeeper waits for now, in milliseconds. */
+    let watched = Infinity
+    const alarm = new Bell(() => scheduler.dueAt >= watched)
+    const watchTime = (): void => {
+      if (scheduler.dueAt < watched) alarm.ring(1)
+    }
+    /** Lets records be handled whose time has come. */
+    const keepTime = Effect.forever(Effect.suspend(() => {
+      scheduler.release()
+      bell.ring(Math.min(options.concurrency, scheduler.available))
+      watched = scheduler.dueAt
+      return watched === Infinity
+        ? alarm.wait
+        : Effect.raceFirst(Effect.sleep(Duration.millis(watched - loop.now())), alarm.wait)
+    }))
 
     /** Takes records from the lane until a partition has enough of them. */
     const feed: Effect.Effect<void, E2, R2> = Effect.matchEffect(pull, {
@@ -141,6 +193,7 @@ export const run = <E, R, E2, R2>(
           scheduler.add(partition, records)
           const work = scheduler.works.get(partition)
           if (work !== undefined && scheduler.isSaturated(work)) lane.hold(partition)
+          watchTime()
           bell.ring(Math.min(options.concurrency, scheduler.available))
         }
         return feed
@@ -152,41 +205,51 @@ export const run = <E, R, E2, R2>(
     })
 
     const times = new Times(loop)
-    const finished = (task: Task<ConsumerRecord.Any>): void => {
-      const { work } = task
-      const moved = scheduler.finish(task)
-      if (moved) {
-        loop.commits.touch(deferred, 1)
+    /** A worker is done with a record, or with several: for good, or for now. */
+    const settled = (tasks: ReadonlyArray<Task<ConsumerRecord.Any>>, answer: unknown): void => {
+      const { work } = tasks[0]!
+      if (answer instanceof Postponed) scheduler.postpone(tasks, answer.until)
+      else if (tasks.length === 1 ? scheduler.finish(tasks[0]!) : scheduler.finishAll(tasks)) {
+        loop.commits.touch(deferred, tasks.length)
         if (work.ahead === 0) times.tell(work.partition)
       }
+      watchTime()
       if (work.withdrawn) {
         if (work.inHand) return
         loop.wake()
         if (work.partition.status === "ended") scheduler.remove(work.partition)
-        if (ended && !scheduler.inHand) bell.ring(options.concurrency)
+        if (allDone()) bell.ring(options.concurrency)
       } else if (scheduler.hasRoom(work)) lane.release(work.partition)
     }
 
+    const batch = options.hooks?.batch
+
     const worker: Effect.Effect<void, E, R> = Effect.suspend(() => {
       let task: Task<ConsumerRecord.Any> | undefined
+      let tasks: ReadonlyArray<Task<ConsumerRecord.Any>> = []
       let startedAt = 0
       return Effect.whileLoop({
         while: () => {
-          task = scheduler.next()
+          task = loop.isHeldBack ? undefined : scheduler.next()
           return task !== undefined
         },
         body: () => {
           if (scheduler.available > 0) bell.ring(1)
           if (times.enabled) startedAt = times.now()
-          return handler(task!.record)
+          if (batch === undefined) {
+            tasks = [task!]
+            return handler(task!.record)
+          }
+          tasks = scheduler.following(task!, batch)
+          return handler(task!.record, tasks.map((one) => one.record))
         },
-        step: () => {
+        step: (answer) => {
           if (times.enabled) times.add(task!.work.partition, times.now() - startedAt)
-          finished(task!)
+          settled(tasks, answer)
         }
       })
     }).pipe(
-      Effect.flatMap(() => ended && !scheduler.inHand ? Effect.void : Effect.flatMap(bell.wait, () => worker))
+      Effect.flatMap(() => allDone() ? Effect.void : Effect.flatMap(bell.wait, () => worker))
     )
 
     const workers = Effect.forEach(Array.from({ length: options.concurrency }), () => worker, {
@@ -202,7 +265,7 @@ export const run = <E, R, E2, R2>(
 
     // one failure ends all the others: what they were interrupted by is not part of the answer
     yield* Effect.catchAllCause(
-      Effect.all([Effect.zipRight(feed, ending), Effect.raceFirst(workers, grace)], {
+      Effect.all([Effect.zipRight(feed, ending), Effect.raceFirst(Effect.raceFirst(workers, grace), keepTime)], {
         concurrency: "unbounded",
         discard: true
       }),
