@@ -3,31 +3,13 @@
  * This is all that is used of the library's low-level API beside `Connection`, `Writer` and `Reader`: the contract tests
  * pin it.
  */
-import type { Connection as LibraryConnection } from "@platformatic/kafka"
 import * as Effect from "effect/Effect"
 import { UnsupportedFeatureError } from "../../KafkaError.ts"
 import * as ConsumerApis from "./consumerApis.ts"
 import type { Library } from "./library.ts"
+import { type Api, api, type Version } from "./versions.ts"
 
-/** One version of one request, as the library has it. */
-export interface Version<Args extends ReadonlyArray<unknown>, A> {
-  readonly key: number
-  readonly version: number
-  readonly async: (connection: LibraryConnection, ...args: Args) => Promise<A>
-}
-
-/** A request, in all versions that we can speak. They have the same arguments, and the same shape of answer. */
-export interface Api<Args extends ReadonlyArray<unknown>, A> {
-  readonly name: string
-  readonly key: number
-  readonly versions: readonly [Version<Args, A>, ...ReadonlyArray<Version<Args, A>>]
-}
-
-export const api = <Args extends ReadonlyArray<unknown>, A>(
-  name: string,
-  first: Version<Args, A>,
-  ...older: ReadonlyArray<Version<Args, A>>
-): Api<Args, A> => ({ name, key: first.key, versions: [first, ...older] })
+export { type Api, api, type Version } from "./versions.ts"
 
 const define = (library: Library) => ({
   ...ConsumerApis.make(library),
