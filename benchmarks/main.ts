@@ -153,7 +153,7 @@ try {
     for (const [contender, outcome] of compared.outcomes) {
       if (outcome._tag === "Unavailable") console.error(`could not run here: ${contender}: ${outcome.reason}`)
       if (outcome._tag === "Failed" || (outcome._tag === "Ran" && ratio(compared, outcome) === undefined)) {
-        failed++
+        if (compared.bench.contenders.find(({ name }) => name === contender)?.foreign !== true) failed++
         console.error(
           `FAILED ${compared.bench.name}, ${contender}${outcome._tag === "Failed" ? `: ${outcome.reason}` : ""}`
         )

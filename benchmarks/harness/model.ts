@@ -57,6 +57,8 @@ export class Unavailable extends Error {
 export interface Contender {
   readonly name: string
   readonly parameters: Parameters
+  /** Somebody else's client: its failure stands in the report, and is none of this repository. */
+  readonly foreign?: boolean
   /** How its process is started; given the work as its last argument, in JSON. Rejects with {@link Unavailable}. */
   readonly command: () => Promise<Command>
 }

@@ -56,6 +56,7 @@ export const inPeer = (
 ): Contender => ({
   name,
   parameters: {},
+  foreign: true,
   command: async () => {
     await installPeers()
     return {
@@ -81,6 +82,7 @@ export const inNewerNode = (
 export const inJava = (name: string, command: string): Contender => ({
   name,
   parameters: {},
+  foreign: true,
   command: async () => {
     const { classPath, java } = await resolveDistribution().catch(orUnavailable("no Java client"))
     const options = ["-Xmx1g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", classPath]
@@ -108,5 +110,6 @@ const python = once(async () => {
 export const inPython = (name: string, command: string): Contender => ({
   name,
   parameters: {},
+  foreign: true,
   command: async () => ({ file: await python(), args: [path.join(folder("python"), "bench.py"), command] })
 })
