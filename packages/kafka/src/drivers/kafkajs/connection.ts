@@ -12,13 +12,14 @@ import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
-import { Kafka, type RetryOptions, type SASLOptions } from "kafkajs"
+import { Kafka, type Mechanism, type RetryOptions, type SASLOptions } from "kafkajs"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
 import * as KafkaConfig from "../../KafkaConfig.ts"
 import { type ClientError, KafkaAuthenticationError } from "../../KafkaError.ts"
 import { type Attempt, clientError, meaning, withoutTopic } from "./errors.ts"
 import * as Logger from "./logger.ts"
+import * as OAuthBearer from "./oauthBearer.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // the environment of a driver
@@ -125,6 +126,12 @@ export interface Options {
   readonly retry?: RetryOptions | undefined
 }
 
+/**
+ * How long before its end a session is renewed, in milliseconds, at the next request. A broker takes a renewal after the
+ * end as well, and at most one in a second.
+ */
+const reauthenticationThreshold = 1000
+
 /** Each broker of the list gets its share of the time in which one has to be reached. */
 const connectionTimeoutPerBroker = (config: KafkaConfig.Service): number => {
   const whole = Duration.toMillis(config.connectionTimeout)
@@ -218,6 +225,7 @@ export const make = (self: Environment, options: Options = {}): Connection => {
     ...(config.security._tag === "Sasl" ? { sasl: sasl(self, config.security) } : {}),
     connectionTimeout: connectionTimeoutPerBroker(config),
     authenticationTimeout: Duration.toMillis(config.connectionTimeout),
+    reauthenticationThreshold,
     requestTimeout: options.requestTimeout ?? Duration.toMillis(config.requestTimeout),
     enforceRequestTimeout: true,
     retry: options.retry ?? connectRetry(config),
@@ -412,13 +420,13 @@ class PasswordOptions {
 
 type AuthenticationProvider = (args: unknown) => { readonly authenticate: () => Promise<void> }
 
-const sasl = (self: Environment, security: KafkaConfig.SaslPassword | KafkaConfig.SaslToken): SASLOptions => {
+const sasl = (
+  self: Environment,
+  security: KafkaConfig.SaslPassword | KafkaConfig.SaslToken
+): SASLOptions | Mechanism => {
   if (security.mechanism === "oauthbearer") {
     const { token } = security
-    return {
-      mechanism: "oauthbearer",
-      oauthBearerProvider: async () => ({ value: self.secrets.reveal(await ask(self, token)) })
-    }
+    return OAuthBearer.mechanism(async () => self.secrets.reveal(await ask(self, token)))
   }
   const { credentials } = security
   // the class stands for one of three shapes that differ in the name of the mechanism alone

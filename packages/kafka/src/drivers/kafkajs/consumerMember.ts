@@ -19,6 +19,7 @@ import type * as Connection from "./connection.ts"
 import * as Assignor from "./consumerAssignor.ts"
 import { within } from "./consumerCluster.ts"
 import type * as Gate from "./consumerGate.ts"
+import { meaning } from "./errors.ts"
 import * as Internals from "./internals.ts"
 
 /** kafkajs looks around so often while nothing is to be fetched: it bounds how long leaving takes. In milliseconds. */
@@ -49,8 +50,10 @@ class Closing extends Error {
 }
 
 /** Kinds of requests. */
+const findCoordinator = 10
 const joinGroup = 11
 const heartbeat = 12
+const syncGroup = 14
 
 const hasMemberId = (u: unknown): u is { readonly memberId: string } =>
   typeof u === "object" && u !== null && "memberId" in u && typeof u.memberId === "string"
@@ -66,9 +69,14 @@ export interface Keeper {
   /** Whether the answer would be that it may. */
   readonly mayJoin: () => boolean
   readonly owned: () => Assignor.Owned
-  /** `generation` is `undefined` where it was not heard. */
-  readonly joined: (memberId: string, generation: number | undefined, partitions: Gate.Partitions) => void
-  readonly heartbeat: (generation: number) => void
+  /** `generation` is `undefined` where it was not heard. `millis`: how long ago the request was sent. */
+  readonly joined: (
+    memberId: string,
+    generation: number | undefined,
+    partitions: Gate.Partitions,
+    millis: number
+  ) => void
+  readonly heartbeat: (generation: number, millis: number) => void
   /** A rebalance goes on; said again and again. */
   readonly rebalancing: () => void
   /** It gave up. */
@@ -93,10 +101,14 @@ export class Member implements Internals.Listener {
   private generation: number | undefined = undefined
   /** How often it was answered since it joined a generation whose assignment it has not heard yet. */
   private unsynced = 0
+  /** When the last request was sent that the coordinator answered as to a member, in milliseconds since 1970. */
+  private confirmedAt = 0
   /** A join goes on. With several brokers kafkajs may come upon new partitions several times, and join for each. */
   private underway = false
   private rebalancing = false
   private quick = 0
+  /** Why nobody tells who the coordinator is, where asking again is of no use. */
+  private refusal: Error | undefined = undefined
 
   constructor(
     connection: Connection.Connection,
@@ -148,14 +160,14 @@ export class Member implements Internals.Listener {
         const partitions = Object.entries(memberAssignment).flatMap(([topic, partitions]) =>
           partitions.map((partition) => TopicPartition.make(topic, partition))
         )
-        keeper.joined(memberId, this.memberId === memberId ? this.generation : undefined, partitions)
+        keeper.joined(memberId, this.memberId === memberId ? this.generation : undefined, partitions, this.age)
       })
     )
     consumer.on(
       HEARTBEAT,
       hear(({ payload }) => {
         this.stirred()
-        keeper.heartbeat(payload.groupGenerationId)
+        keeper.heartbeat(payload.groupGenerationId, this.age)
       })
     )
     consumer.on(
@@ -176,7 +188,13 @@ export class Member implements Internals.Listener {
     this.rebalancing = false
   }
 
-  answered(apiKey: number, answer: unknown): void {
+  private get age(): number {
+    return Date.now() - this.confirmedAt
+  }
+
+  answered(apiKey: number, answer: unknown, sentAt: number): void {
+    if (apiKey === heartbeat || apiKey === syncGroup) this.confirmedAt = sentAt
+    if (apiKey === findCoordinator) this.refusal = undefined
     if (apiKey === joinGroup && hasMemberId(answer) && "generationId" in answer) {
       this.memberId = answer.memberId
       this.generation = Number(answer.generationId)
@@ -188,6 +206,9 @@ export class Member implements Internals.Listener {
   }
 
   failed(apiKey: number, error: unknown): void {
+    if (apiKey === findCoordinator && error instanceof Error && meaning(error)._tag === "Authorization") {
+      this.refusal = error
+    }
     // the coordinator gives a name before it lets a new member in
     if (apiKey === joinGroup && hasMemberId(error)) this.memberId = error.memberId
     else this.underway = false
@@ -201,7 +222,7 @@ export class Member implements Internals.Listener {
     const { keeper } = this
     // kafkajs joins although one of its topics has no leader, and lets us hear the generation
     this.cluster = Internals.opened(cluster, this)
-    outlast(cluster)
+    outlast(cluster, () => this.refusal)
     return {
       name: Assignor.name,
       version: Assignor.version,
@@ -311,12 +332,15 @@ export class Member implements Internals.Listener {
  * What an outage makes kafkajs give up on: it forgets its last broker, and takes it for final that no broker could tell
  * who the coordinator is.
  */
-const outlast = (cluster: Cluster): void => {
+const outlast = (cluster: Cluster, refusal: () => Error | undefined): void => {
   // a broker that was not forgotten is connected to anew, and replaced by the next metadata if it moved
   cluster.removeBroker = () => {}
   const find = cluster.findGroupCoordinator.bind(cluster)
   cluster.findGroupCoordinator = (group) =>
     find(group).catch((error: unknown) => {
+      // kafkajs keeps to itself that we may not know
+      const refused = refusal()
+      if (refused !== undefined) throw refused
       throw error instanceof Error && error.name === "KafkaJSGroupCoordinatorNotFound"
         ? Object.assign(error, { retriable: true })
         : error
