@@ -6,6 +6,7 @@
  * 3. In an empty project outside of the tree, with the tarballs installed, Node imports every public module and refuses
  *    what is not public; TypeScript 7 and 5.9 accept the declarations, under `nodenext` and `bundler` alike, with
  *    `skipLibCheck` off.
+ * 4. There, `npx coffeebuddy-kafka` runs with nothing else installed, and ends with the exit codes it promises.
  */
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -20,6 +21,8 @@ const workFolder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "coffeebuddy-packages-"
 
 interface Manifest {
   readonly name: string
+  readonly version: string
+  readonly bin?: Readonly<Record<string, string>>
   readonly devDependencies?: Readonly<Record<string, string>>
   readonly peerDependencies?: Readonly<Record<string, string>>
   readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional?: boolean }>>
@@ -62,6 +65,8 @@ const packages: ReadonlyArray<Package> = Fs.readdirSync(Path.join(root, "package
     modules: Fs.readdirSync(Path.join(folder, "src"), { recursive: true, encoding: "utf8" })
       .filter((file) => file.endsWith(".ts"))
       .map((file) => file.replaceAll("\\", "/").replace(/\.ts$/, ""))
+      // the command is one file, made by scripts/bundle-cli.mjs
+      .filter((module) => !module.startsWith("cli/"))
       .toSorted()
   }
 })
@@ -81,6 +86,7 @@ const pack = async ({ folder, manifest, modules }: Package): Promise<string> => 
 
   const expected = new Set([
     ...["LICENSE", "README.md", "package.json"],
+    ...Object.values(manifest.bin ?? {}).flatMap((path) => [path, path.replace(/\.js$/, ".licenses.txt")]),
     ...modules.map((module) => `src/${module}.ts`),
     ...modules.flatMap((module) => ["js", "js.map", "d.ts", "d.ts.map"].map((end) => `dist/${module}.${end}`))
   ])
@@ -217,6 +223,39 @@ for (const compiler of ["typescript", "typescript-5.9"]) {
       project
     )
   }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the command
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** What a run of the command has to look like. */
+const expectCommand = (
+  args: ReadonlyArray<string>,
+  env: Readonly<Record<string, string>>,
+  code: number,
+  output: RegExp
+): void => {
+  const what = `npx coffeebuddy-kafka ${args.join(" ")}`
+  const { status, stderr, stdout } = spawnSync("npx", ["--no-install", "coffeebuddy-kafka", ...args], {
+    cwd: project,
+    encoding: "utf8",
+    env: { ...process.env, ...env }
+  })
+  if (status === code && output.test(stdout)) console.log(`ok  ${what} ends with ${code}`)
+  else complaints.push(`${what} ended with ${status}, and not ${code}, or said something else:\n${stdout}${stderr}`)
+}
+
+const { version } = packages.find(({ manifest }) => manifest.bin !== undefined)?.manifest ?? { version: "none" }
+expectCommand(["--version"], {}, 0, new RegExp(`^${version.replaceAll(".", "\\.")}\n$`))
+expectCommand(["--help"], {}, 0, /- check .*\n[^]*- produce .*\n[^]*- consume /)
+expectCommand(["check"], { KAFKA_BOOTSTRAP_SERVERS: "" }, 1, /^✗ configuration +KAFKA_BOOTSTRAP_SERVERS: /)
+// nothing listens on port 1
+const nothing = { KAFKA_BOOTSTRAP_SERVERS: "localhost:1", KAFKA_CONNECTION_TIMEOUT: "5 seconds" }
+expectCommand(["check"], nothing, 1, /^✓ configuration .*\n✗ reach .*\n- authenticate +skipped\n/)
+expectCommand(["consume"], nothing, 2, /^$/)
+for (const name of ["@effect/cli", "@effect/platform-node"]) {
+  if (Fs.existsSync(Path.join(project, "node_modules", name))) complaints.push(`${name} is installed with the library`)
 }
 
 Fs.rmSync(workFolder, { recursive: true, force: true })
