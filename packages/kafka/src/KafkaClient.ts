@@ -148,10 +148,19 @@ export interface ConsumerCallbacks {
  * @category models
  */
 export type ConsumerNotice =
-  /** `generation` is `undefined` where a driver learns it only later. */
-  | { readonly _tag: "Joined"; readonly memberId: string; readonly generation: number | undefined }
+  /** `generation` is `undefined` where a driver learns it only later. `millis` as with a heartbeat. */
+  | {
+    readonly _tag: "Joined"
+    readonly memberId: string
+    readonly generation: number | undefined
+    readonly millis?: number | undefined
+  }
   | { readonly _tag: "Rebalancing" }
-  | { readonly _tag: "Heartbeat" }
+  /**
+   * One was answered well. `millis` is how long ago its request was sent: in a process that was frozen an answer may
+   * have lain about for longer than the session lasted.
+   */
+  | { readonly _tag: "Heartbeat"; readonly millis?: number | undefined }
   | { readonly _tag: "Disconnected"; readonly reason: string }
   | { readonly _tag: "Reconnected" }
 

@@ -3,6 +3,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as TestClock from "effect/TestClock"
 import * as Consumer from "../../src/Consumer.ts"
 import { InMemoryBroker } from "../../src/InMemoryKafka.ts"
 import { broker, consumer, Runs, texts, write } from "./support.ts"
@@ -45,6 +46,34 @@ describe("Consumer.forEach", () => {
       yield* Fiber.join(fiber)
       expect(yield* kafka.committed("group")).toEqual([{ topic: "runs", partition: 0, offset: 3n }])
     }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
+  it.effect("begins nothing once the group may have given it up, and goes on when a heartbeat says that it has not", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(30))
+      const seen: Array<string> = []
+      yield* Effect.fork(Consumer.forEach(Runs, (record) => {
+        seen.push(record.value)
+        return Effect.sleep("1 second")
+      }))
+      yield* TestClock.adjust("2 seconds")
+      const kafka = yield* InMemoryBroker
+      // the coordinator hears them, and this process does not hear its answers, as one that stands still
+      const lost = yield* kafka.failNext("heartbeat", 10, "response-lost")
+      yield* TestClock.adjust("5 seconds")
+      const begun = seen.length
+      expect(begun).toBeGreaterThanOrEqual(7)
+      yield* TestClock.adjust("2 seconds")
+      const paused = seen.length
+      expect(paused).toBeLessThanOrEqual(begun + 2)
+      yield* TestClock.adjust("2 seconds")
+      expect(seen.length).toBe(paused)
+      yield* TestClock.adjust("1 minute")
+      expect(yield* lost.fired).toBe(10)
+      expect(seen).toEqual(texts(30))
+    }).pipe(
+      Effect.provide(consumer({ sessionTimeout: "6 seconds", heartbeatInterval: "1 second" })),
+      Effect.provide(broker(1))
+    ))
 
   it.effect("a handler's failure is its own, and what was done before it is committed", () =>
     Effect.gen(function*() {

@@ -284,14 +284,17 @@ export class Membership {
       yield* Clock.sleep(this.options.heartbeatInterval)
       if (!this.beating) continue
       const sentAs = this.identity
+      const sentAt = yield* Clock.currentTimeMillis
       const answer = yield* Effect.either(this.lifeline.noted(this.network.call(
         this.link,
         this.coordinator,
         "heartbeat",
         this.inGroup((group) => group.heartbeat(sentAs))
       )))
-      if (Either.isRight(answer)) this.options.callbacks.onNotice({ _tag: "Heartbeat" })
-      else if (this.beating) this.learnAs(sentAs, answer.left)
+      if (Either.isRight(answer)) {
+        const millis = (yield* Clock.currentTimeMillis) - sentAt
+        this.options.callbacks.onNotice({ _tag: "Heartbeat", millis })
+      } else if (this.beating) this.learnAs(sentAs, answer.left)
     }
   })
 

@@ -384,8 +384,8 @@ const fetch = 1
 
 /** Hears what comes of requests, by their kind. */
 export interface Listener {
-  /** What it throws, the request fails with. */
-  readonly answered: (apiKey: number, answer: unknown) => void
+  /** What it throws, the request fails with. It was sent at that time, in milliseconds since 1970, or a little later. */
+  readonly answered: (apiKey: number, answer: unknown, sentAt: number) => void
   readonly failed: (apiKey: number, error: unknown) => void
 }
 
@@ -412,10 +412,11 @@ export const opened = (cluster: Cluster, listener: Listener = deaf): OpenCluster
       const count = (by: 1 | -1): void =>
         void (apiKey !== fetch && waiting.set(broker, (waiting.get(broker) ?? 0) + by))
       count(1)
+      const sentAt = Date.now()
       try {
         const answer = await send(withPartsApart(call))
         silent.delete(broker)
-        listener.answered(apiKey, answer)
+        listener.answered(apiKey, answer, sentAt)
         return answer
       } catch (error) {
         if (error instanceof Error && error.name === "KafkaJSRequestTimeoutError") silent.add(broker)

@@ -11,6 +11,8 @@ export type Over<E> = Option.Option<E>
 
 export interface Hooks {
   readonly now: () => number
+  /** Whether nothing may be handed out for now; `goOn` tells when that is over. */
+  readonly isHeldBack: () => boolean
   /** A slice was handed out. */
   readonly onTaken: (slice: Slice) => void
   /** The reader is done with its last slice, as far as a lane can know. */
@@ -35,6 +37,8 @@ export class Lane<E> {
   inHand: ((partition: PartitionBuffer) => boolean) | undefined = undefined
   /** Told when the reader has ended. */
   onClosed: (() => void) | undefined = undefined
+  /** Told when nothing is held back any more. */
+  onGoOn: (() => void) | undefined = undefined
   /** Told when a partition leaves. */
   onRemoved: ((partition: PartitionBuffer) => void) | undefined = undefined
   private readonly hooks: Hooks
@@ -75,7 +79,13 @@ export class Lane<E> {
 
   /** Whether there is something to take at once. */
   get hasReady(): boolean {
-    return this.ready.length > 0
+    return this.ready.length > 0 && !this.hooks.isHeldBack()
+  }
+
+  /** Nothing is held back any more. */
+  goOn(): void {
+    this.notify()
+    this.onGoOn?.()
   }
 
   /** The reader has not come back since it took records of this partition. */
@@ -170,7 +180,7 @@ export class Lane<E> {
 
   /** The next slice, from the partition whose turn it is. Synchronous, for readers that loop by themselves. */
   take(max: number): Slice | undefined {
-    if (this.over !== undefined) return undefined
+    if (this.over !== undefined || this.hooks.isHeldBack()) return undefined
     while (this.ready.length > 0) {
       const partition = this.ready.shift()!
       const slice = partition.take(max)

@@ -22,6 +22,7 @@ import { Commits } from "./Commits.ts"
 import type { EngineContext } from "./EngineContext.ts"
 import * as FetchPlanner from "./FetchPlanner.ts"
 import { Lane } from "./Lane.ts"
+import { Lease } from "./Lease.ts"
 import type { PartitionBuffer } from "./PartitionBuffer.ts"
 import * as Retry from "./Retry.ts"
 import type { Settings } from "./Settings.ts"
@@ -44,7 +45,7 @@ export class RunLoop implements EngineContext {
   readonly assignments: Assignments
   dead: StreamError | undefined = undefined
   lastPollAt: number
-  lastHeartbeatAt: number | undefined = undefined
+  private readonly lease: Lease
   joined = false
   private readonly clock: Clock.Clock
   private readonly commands: Array<Command> = []
@@ -72,6 +73,7 @@ export class RunLoop implements EngineContext {
     this.emit = emit
     this.ended = ended
     this.lastPollAt = clock.unsafeCurrentTimeMillis()
+    this.lease = new Lease(settings.sessionTimeout)
     this.commits = new Commits(this)
     this.assignments = new Assignments(this, this.subscribers, this.commits.book)
   }
@@ -106,6 +108,7 @@ export class RunLoop implements EngineContext {
   makeLane(): Lane<StreamError> {
     return new Lane<StreamError>({
       now: this.now,
+      isHeldBack: () => this.isHeldBack,
       onTaken: (slice) => {
         const { partition } = slice
         if (this.emit.enabled) {
@@ -167,7 +170,20 @@ export class RunLoop implements EngineContext {
 
   /** Whether the group has heard of this member, and it of the group, so lately that the session can not be over. */
   get isHeard(): boolean {
-    return this.lastHeartbeatAt !== undefined && this.now() - this.lastHeartbeatAt < this.settings.sessionTimeout / 2
+    return this.lease.isFresh(this.now())
+  }
+
+  /**
+   * Whether nothing may be begun for now: the group may have given our partitions away, and we have not heard of it. Ends
+   * with the next heartbeat that is answered, or with the loss of the partitions.
+   */
+  get isHeldBack(): boolean {
+    return this.lease.isOver(this.now())
+  }
+
+  private confirmed(millis: number | undefined): void {
+    if (!this.lease.confirm(this.now(), millis ?? 0)) return
+    for (const subscriber of this.subscribers.all) for (const lane of subscriber.lanes) lane.goOn()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -202,7 +218,7 @@ export class RunLoop implements EngineContext {
     const { groupId } = this.settings
     switch (notice._tag) {
       case "Heartbeat":
-        this.lastHeartbeatAt = this.now()
+        this.confirmed(notice.millis)
         if (this.emit.enabled) this.emit({ _tag: "Heartbeat", groupId })
         return
       case "Rebalancing":
@@ -212,7 +228,7 @@ export class RunLoop implements EngineContext {
         return
       case "Joined":
         this.joined = true
-        this.lastHeartbeatAt = this.now()
+        this.confirmed(notice.millis)
         return
       case "Disconnected":
       case "Reconnected":

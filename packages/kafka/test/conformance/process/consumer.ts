@@ -33,7 +33,7 @@ const program = Effect.gen(function*() {
     textTopic(task.slug),
     (record) =>
       Effect.sync(() => say(`record ${record.partition}:${record.offset}`)).pipe(
-        Effect.zipRight(record.offset === BigInt(task.stuckAt) ? Effect.never : Effect.void)
+        Effect.zipRight(record.offset === BigInt(task.stuckAt ?? -1) ? Effect.never : Effect.sleep(task.pace ?? 0))
       ),
     { commitCount: 10, gracePeriod: 0 }
   )

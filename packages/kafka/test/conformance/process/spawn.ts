@@ -12,8 +12,10 @@ export interface Task {
   readonly groupId: string
   /** In milliseconds. */
   readonly sessionTimeout: number
-  /** The offset whose handler never ends. */
-  readonly stuckAt: number
+  /** The offset whose handler never ends, if there is one. */
+  readonly stuckAt?: number
+  /** How long the handlers of the others take, in milliseconds. */
+  readonly pace?: number
 }
 
 export interface Process {

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Admin from "../../../src/Admin.ts"
 import * as TopicRegistry from "../../../src/TopicRegistry.ts"
 import type { Test, World } from "../Kafka.ts"
-import { spawn } from "../process/spawn.ts"
+import { spawn, type Task } from "../process/spawn.ts"
 import {
   event,
   eventually,
@@ -20,21 +20,21 @@ import {
 
 export const processes = (test: Test<World>, brokers: string) =>
   describe("processes", () => {
-    const prepare = (sessionTimeout: number) =>
+    const prepare = (sessionTimeout: number, work: Pick<Task, "stuckAt" | "pace"> = { stuckAt: 25 }, many = 50) =>
       Effect.gen(function*() {
         const topic = yield* makeTextTopic(1)
         const { prefix } = yield* TopicRegistry.TopicRegistry
-        yield* write(topic, texts(50))
-        const task = {
+        yield* write(topic, texts(many))
+        const task: Task = {
           brokers,
           prefix: prefix!,
           slug: topic.slug,
           groupId: yield* groupName(),
           sessionTimeout,
-          stuckAt: 25
+          ...work
         }
         const child = yield* spawn(task)
-        yield* child.lines.until("the record it is stuck at", (all) => all.includes("record 0:25"))
+        yield* child.lines.until("record 25", (all) => all.includes("record 0:25"))
         return { topic, child, tp: yield* partitionOf(topic), groupId: task.groupId }
       })
 
@@ -89,6 +89,22 @@ export const processes = (test: Test<World>, brokers: string) =>
           ...child.lines.all.map((line) => /^record 0:(\d+)$/.exec(line)?.[1]).map((offset) => `value-${offset}`)
         ])
         for (const value of texts(60)) expect(once.has(value)).toBe(true)
+      })
+    )
+
+    test(
+      "a process that wakes after its session is over begins nothing before it has asked whether it is still a member",
+      Effect.gen(function*() {
+        const { child, topic } = yield* prepare(1000, { pace: 5 }, 5000)
+        yield* child.signal("SIGSTOP")
+        const next = yield* member()
+        const stream = yield* running(next.stream(topic).pipe(next.commitWithin(100, "100 millis")))
+        // its session is over, and what it printed before has been read
+        yield* stream.count(1000)
+        const before = child.lines.all.length
+        yield* child.signal("SIGCONT")
+        yield* child.lines.until("that it lost its partition", (all) => all.includes("lost"))
+        expect(child.lines.all.slice(before, child.lines.all.indexOf("lost"))).toEqual([])
       })
     )
   })
