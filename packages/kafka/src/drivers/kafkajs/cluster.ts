@@ -4,12 +4,10 @@
  */
 import * as Effect from "effect/Effect"
 import { type ClientError, KafkaTimeoutError, UnknownTopicError } from "../../KafkaError.ts"
+import type { Leaders } from "../producer/transport.ts"
 import * as Connection from "./connection.ts"
 import { clientError, withoutFencing, withoutTopic } from "./errors.ts"
 import * as Internals from "./internals.ts"
-
-/** The broker that leads each partition of a topic, by partition. A partition without a leader has -1. */
-export type Leaders = ReadonlyMap<number, number>
 
 export type LookupError = ClientError | UnknownTopicError
 
@@ -144,4 +142,4 @@ export const isMetadata = (found: Internals.TopicMetadata | LookupError): found 
   !("_tag" in found)
 
 export const leadersOf = ({ partitionMetadata }: Internals.TopicMetadata): Leaders =>
-  new Map(partitionMetadata.map(({ leader, partitionId }) => [partitionId, leader]))
+  new Map(partitionMetadata.map(({ leader, partitionId }) => [partitionId, leader < 0 ? undefined : leader]))

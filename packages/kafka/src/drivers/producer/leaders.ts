@@ -5,7 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { ClientError } from "../../KafkaError.ts"
 import type { TopicPartition } from "../../TopicPartition.ts"
-import { type ClusterRequests, isMetadata, type Leaders, leadersOf, type LookupError } from "./cluster.ts"
+import type { Leaders, LookupError, Transport } from "./transport.ts"
 
 /** For how long metadata is believed by whoever asks for it, in milliseconds. */
 const metadataAge = 1000
@@ -18,11 +18,11 @@ interface Known {
 }
 
 export class KnownLeaders {
-  private readonly cluster: ClusterRequests
+  private readonly transport: Transport
   private readonly topics = new Map<string, Known>()
 
-  constructor(cluster: ClusterRequests) {
-    this.cluster = cluster
+  constructor(transport: Transport) {
+    this.transport = transport
   }
 
   /** The leaders of a topic as they are now, or were a moment ago. */
@@ -40,12 +40,11 @@ export class KnownLeaders {
 
   /** Asks who leads these topics. Answers what stands in the way, by topic. */
   refresh(topics: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, LookupError>, ClientError> {
-    return Effect.zipWith(this.cluster.topics("produce", topics), Clock.currentTimeMillis, (found, at) => {
+    return Effect.zipWith(this.transport.leaders(topics), Clock.currentTimeMillis, (found, at) => {
       const errors = new Map<string, LookupError>()
       for (const [topic, answer] of found) {
-        if (isMetadata(answer)) {
-          this.topics.set(topic, { leaders: leadersOf(answer), at, stale: false })
-        } else {
+        if (isLeaders(answer)) this.topics.set(topic, { leaders: answer, at, stale: false })
+        else {
           errors.set(topic, answer)
           if (answer._tag === "UnknownTopicError") this.topics.delete(topic)
         }
@@ -60,8 +59,7 @@ export class KnownLeaders {
 
   /** The node that leads it, if there is one. */
   of({ partition, topic }: TopicPartition): number | undefined {
-    const leader = this.topics.get(topic)?.leaders.get(partition)
-    return leader === undefined || leader < 0 ? undefined : leader
+    return this.topics.get(topic)?.leaders.get(partition)
   }
 
   /** Whether the cluster has to be asked. */
@@ -75,3 +73,5 @@ export class KnownLeaders {
     if (known !== undefined) known.stale = true
   }
 }
+
+const isLeaders = (found: Leaders | LookupError): found is Leaders => !("_tag" in found)

@@ -11,11 +11,9 @@ import {
   ProducerError,
   ProducerFencedError
 } from "../../KafkaError.ts"
-import type { ClusterRequests } from "./cluster.ts"
-import * as Connection from "./connection.ts"
-import { clientError, DriverError, protocolCode, withoutTopic } from "./errors.ts"
-import type { Broker } from "./internals.ts"
-import { Identity } from "./producerSequences.ts"
+import { DriverError, withoutTopic } from "../errors.ts"
+import { Identity } from "./sequences.ts"
+import { failure, type Transport } from "./transport.ts"
 
 type Failure = ClientError | ProducerFencedError
 
@@ -30,9 +28,8 @@ interface Open {
 }
 
 export class Transactions {
-  private readonly environment: Connection.Environment
   private readonly options: ProducerSessionOptions
-  private readonly cluster: ClusterRequests
+  private readonly transport: Transport
   private latest: Identity | undefined
   private readonly oneIdentity = Effect.unsafeMakeSemaphore(1)
   private transaction: Open | undefined
@@ -40,10 +37,9 @@ export class Transactions {
   private broken = false
   fenced: ProducerFencedError | undefined
 
-  constructor(environment: Connection.Environment, options: ProducerSessionOptions, cluster: ClusterRequests) {
-    this.environment = environment
+  constructor(options: ProducerSessionOptions, transport: Transport) {
     this.options = options
-    this.cluster = cluster
+    this.transport = transport
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -68,12 +64,10 @@ export class Transactions {
       // somebody else may have asked meanwhile
       const { known } = this
       if (known !== undefined) return known
-      const { requestTimeout: within, transactionTimeout, transactionalId } = this.options
-      const request = (broker: Broker) => broker.initProducerId({ transactionalId, transactionTimeout })
+      const { requestTimeout: within, transactionalId } = this.options
+      const operation = transactionalId === undefined ? "init producer" : "init transactions"
       return Effect.map(
-        transactionalId === undefined
-          ? this.repeat("init producer", () => this.cluster.any().then(request), { within })
-          : this.viaCoordinator("init transactions", request, { within }),
+        this.repeat(operation, () => this.transport.initProducerId(), { within }),
         ({ value }) => this.latest = new Identity(value)
       )
     })
@@ -100,7 +94,7 @@ export class Transactions {
     this.latest = undefined
     return this.fenced ??= new ProducerFencedError({
       transactionalId: this.options.transactionalId ?? "",
-      cause: new DriverError(error, this.environment.secrets)
+      cause: this.cause(error)
     })
   }
 
@@ -146,35 +140,24 @@ export class Transactions {
         const left = partitions.filter((_, i) => errors[i] === undefined)
         const wanted = this.missing(left)
         if (wanted.length === 0) return errors
-        const topics = new Map<string, Array<number>>()
-        for (const { partition, topic } of wanted) {
-          const same = topics.get(topic)
-          if (same === undefined) topics.set(topic, [partition])
-          else same.push(partition)
-        }
-        const { value } = yield* this.viaCoordinator(
+        const { value } = yield* this.repeat(
           "add partitions to transaction",
-          (broker) =>
-            broker.addPartitionsToTxn({
-              ...this.as(identity),
-              topics: Array.from(topics, ([topic, partitions]) => ({ topic, partitions }))
-            }).then((answer) => {
+          () =>
+            this.transport.addPartitions(identity, wanted).then((answers) => {
               // what passes is said for all of them alike, and looks like the error of the request then
-              const first = answer.errors[0]?.partitionErrors[0]?.error
-              if (first !== undefined && protocolCode(first)?.retriable === true) throw first
-              return answer
+              const first = answers[0]?.error
+              if (first !== undefined && this.transport.protocolCode(first)?.retriable === true) throw first
+              return answers
             })
         )
-        for (const { partitionErrors, topic } of value.errors) {
-          for (const { error, partition } of partitionErrors) {
-            if (error === undefined) {
-              const known = this.transaction?.partitions
-              const same = known?.get(topic)
-              if (same === undefined) known?.set(topic, new Set([partition]))
-              else same.add(partition)
-            } else if (protocolCode(error)?.code !== "OPERATION_NOT_ATTEMPTED") {
-              errors[partitions.findIndex((one) => one.topic === topic && one.partition === partition)] = error
-            }
+        for (const { error, partition, topic } of value) {
+          if (error === undefined) {
+            const known = this.transaction?.partitions
+            const same = known?.get(topic)
+            if (same === undefined) known?.set(topic, new Set([partition]))
+            else same.add(partition)
+          } else if (this.transport.protocolCode(error)?.code !== "OPERATION_NOT_ATTEMPTED") {
+            errors[partitions.findIndex((one) => one.topic === topic && one.partition === partition)] = error
           }
         }
       }
@@ -183,42 +166,24 @@ export class Transactions {
 
   sendOffsets(
     offsets: ReadonlyArray<OffsetAndMetadata>,
-    { groupId }: GroupMetadata
+    group: GroupMetadata
   ): Effect.Effect<void, SendError | CommitError> {
     return Effect.gen(this, function*() {
       const open = this.transaction
       if (open === undefined || this.refusal !== undefined) return yield* wrongState(this.refusal ?? "")
       if (offsets.length === 0) return
       const identity = yield* this.identity
+      const { groupId } = group
       if (!open.groups.has(groupId)) {
-        yield* this.viaCoordinator(
-          "add offsets to transaction",
-          (broker) => broker.addOffsetsToTxn({ ...this.as(identity), groupId }),
-          { group: groupId }
-        )
+        yield* this.repeat("add offsets to transaction", () => this.transport.addOffsets(identity, groupId), {
+          group: groupId
+        })
         open.groups.add(groupId)
-      }
-      const topics = new Map<string, Array<{ partition: number; offset: string; metadata: string | undefined }>>()
-      for (const { metadata, offset, partition, topic } of offsets) {
-        const one = { partition, offset: String(offset), metadata }
-        const same = topics.get(topic)
-        if (same === undefined) topics.set(topic, [one])
-        else same.push(one)
       }
       yield* this.repeat(
         "send offsets to transaction",
-        () =>
-          this.cluster.coordinator("group", groupId).then((broker) =>
-            broker.txnOffsetCommit({
-              ...this.as(identity),
-              groupId,
-              topics: Array.from(topics, ([topic, partitions]) => ({ topic, partitions }))
-            })
-          ).catch((error: unknown) => {
-            this.cluster.forgetCoordinator("group", groupId)
-            throw error
-          }),
-        { group: groupId, refine: (error) => offsetsError(error, offsets) }
+        () => this.transport.commitOffsets(identity, group, offsets),
+        { group: groupId, refine: (error) => this.offsetsError(error, offsets) }
       )
     })
   }
@@ -249,7 +214,7 @@ export class Transactions {
       retriable: false,
       description: `the answer to the commit of transaction "${transactionalId}" was lost, and none came within ` +
         `${deliveryTimeout} ms: it may or may not have been committed`,
-      cause: new DriverError(cause, this.environment.secrets)
+      cause: this.cause(cause)
     })
   }
 
@@ -279,11 +244,11 @@ export class Transactions {
     return Effect.gen(this, function*() {
       if (open.partitions.size > 0 || open.groups.size > 0) {
         const identity = yield* this.identity
-        yield* this.viaCoordinator(
+        yield* this.repeat(
           transactionResult ? "commit transaction" : "abort transaction",
-          (broker) =>
-            broker.endTxn({ ...this.as(identity), transactionResult }).catch((error: unknown) => {
-              if (protocolCode(error) === undefined) onLost?.(error)
+          () =>
+            this.transport.endTransaction(identity, transactionResult).catch((error: unknown) => {
+              if (this.transport.protocolCode(error) === undefined) onLost?.(error)
               throw error
             })
         )
@@ -296,24 +261,6 @@ export class Transactions {
   // requests
   // -------------------------------------------------------------------------------------------------------------------
 
-  private as({ producerEpoch, producerId }: Identity) {
-    return { transactionalId: this.options.transactionalId ?? "", producerId, producerEpoch }
-  }
-
-  private viaCoordinator<A>(
-    operation: string,
-    run: (broker: Broker) => Promise<A>,
-    options: { readonly group?: string; readonly within?: number } = {}
-  ): Effect.Effect<Answer<A>, Failure> {
-    const { cluster } = this
-    const id = this.options.transactionalId ?? ""
-    return this.repeat(operation, () =>
-      cluster.coordinator("transaction", id).then(run).catch((error: unknown) => {
-        cluster.forgetCoordinator("transaction", id)
-        throw error
-      }), options)
-  }
-
   /** Asks again for as long as the answer may change, within the delivery timeout if no other is given. */
   private repeat<A, E extends object = never>(
     operation: string,
@@ -325,18 +272,14 @@ export class Transactions {
     } = {}
   ): Effect.Effect<Answer<A>, Failure | E> {
     const { requestTimeout, transactionalId } = this.options
-    const attempt = Connection.attempt(this.environment, operation, {
-      transactionalId,
-      group: options.group,
-      millis: requestTimeout
-    })
+    const about = { transactionalId, group: options.group, millis: requestTimeout }
     const millis = options.within ?? this.options.deliveryTimeout
     const once = Effect.tryPromise({ try: () => run().then((value) => ({ value })), catch: (error) => ({ error }) })
     return Effect.suspend(() => {
       let last: Failure | undefined
       const loop = (pause: number): Effect.Effect<Answer<A>, Failure | E> =>
         Effect.catchAll(once, ({ error }) => {
-          const typed = clientError(error, attempt)
+          const typed = failure(this.transport, error, operation, about)
           if (typed._tag === "ProducerFencedError") return Effect.fail(this.fence(error))
           last = withoutTopic(typed)
           if (!isPassing(last)) return Effect.fail(options.refine?.(error) ?? last)
@@ -348,6 +291,23 @@ export class Transactions {
       })
     })
   }
+
+  private offsetsError(error: unknown, offsets: ReadonlyArray<OffsetAndMetadata>): CommitError | undefined {
+    const answered = this.transport.protocolCode(error)
+    const reason = answered === undefined ? undefined : offsetReasons[answered.code]
+    if (answered === undefined || reason === undefined) return undefined
+    return new CommitError({
+      reason,
+      partitions: offsets.map(({ partition, topic }) => ({ topic, partition })),
+      code: answered.code,
+      description: answered.reason
+    })
+  }
+
+  /** What was thrown, without secrets. */
+  private cause(error: unknown): DriverError {
+    return new DriverError(error, this.transport.attempt("produce", {}).secrets)
+  }
 }
 
 /** Whether the same request may be answered differently later. */
@@ -358,22 +318,12 @@ const isPassing = (error: Failure): boolean =>
 const wrongState = (description: string): Effect.Effect<never, ProducerError> =>
   Effect.fail(new ProducerError({ topic: "", reason: "invalid", retriable: false, description }))
 
-const offsetsError = (error: unknown, offsets: ReadonlyArray<OffsetAndMetadata>): CommitError | undefined => {
-  const answered = protocolCode(error)
-  const reason = answered === undefined ? undefined : offsetReasons[answered.code]
-  if (answered === undefined || reason === undefined) return undefined
-  return new CommitError({
-    reason,
-    partitions: offsets.map(({ partition, topic }) => ({ topic, partition })),
-    code: answered.code,
-    description: answered.reason
-  })
-}
-
 const offsetReasons: Readonly<Record<string, CommitError["reason"]>> = {
   ILLEGAL_GENERATION: "stale",
   UNKNOWN_MEMBER_ID: "fenced",
   FENCED_INSTANCE_ID: "fenced",
+  FENCED_MEMBER_EPOCH: "fenced",
+  STALE_MEMBER_EPOCH: "stale",
   REBALANCE_IN_PROGRESS: "rebalancing",
   OFFSET_METADATA_TOO_LARGE: "refused",
   INVALID_COMMIT_OFFSET_SIZE: "refused",

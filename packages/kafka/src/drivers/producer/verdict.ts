@@ -2,7 +2,7 @@
  * What a failed attempt to produce means for a batch. Pure: the rules that keep a record from being lost or stored
  * twice are here.
  */
-import { meaning, protocolCode } from "./errors.ts"
+import type { Meaning, ProtocolCode } from "../errors.ts"
 
 /**
  * - `"again"`: it may pass. `perhapsStored` says whether this attempt may have stored the batch, `stale` whether another
@@ -40,10 +40,15 @@ const again = (
  */
 export type Stage = "unsent" | "sent"
 
-export const judge = (error: unknown, stage: Stage, transactional: boolean): Verdict => {
-  const answered = protocolCode(error)
+/** What went wrong, as its driver reads it. */
+export interface Failed {
+  /** The broker's answer, if there is one. */
+  readonly answered: ProtocolCode | undefined
+  readonly meaning: Meaning
+}
+
+export const judge = ({ answered, meaning: found }: Failed, stage: Stage, transactional: boolean): Verdict => {
   if (answered !== undefined) return judgeAnswer(answered.code, answered.retriable, stage, transactional)
-  const found = meaning(error)
   switch (found._tag) {
     // said before anything else is sent on a connection
     case "Authentication":
@@ -98,6 +103,7 @@ const judgeAnswer = (code: string, retriable: boolean, stage: Stage, transaction
     case "NETWORK_EXCEPTION":
     case "KAFKA_STORAGE_ERROR":
     case "UNKNOWN":
+    case "UNKNOWN_SERVER_ERROR":
       return again({ perhapsStored: stage === "sent", stale: true })
     default:
       return retriable ? again({}) : { _tag: "refused", answered: stage === "sent", tooLarge: false }

@@ -2,7 +2,12 @@
  * The sequence numbers of an idempotent producer: the broker takes a batch only if it follows on the one before, and
  * recognises one that it has already by its first number.
  */
-import type { ProducerIdentity } from "./internals.ts"
+
+/** Who a producer is to the brokers. */
+export interface ProducerIdentity {
+  readonly producerId: bigint
+  readonly producerEpoch: number
+}
 
 /** They are int32, and begin again after the largest. */
 const modulus = 2 ** 31
@@ -14,7 +19,7 @@ export const following = (sequence: number, records: number): number => (sequenc
  * again under it, or never.
  */
 export class Identity implements ProducerIdentity {
-  readonly producerId: string
+  readonly producerId: bigint
   readonly producerEpoch: number
   private readonly sequences = new Map<string, Map<number, number>>()
 

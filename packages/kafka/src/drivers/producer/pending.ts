@@ -1,15 +1,12 @@
 /**
  * A batch on its way to the broker, and what has become of it.
  */
-import type { Message } from "kafkajs"
 import type { BatchResult, ProducerBatch, SendError } from "../../KafkaClient.ts"
-import { message } from "./producerRecords.ts"
-import type { Identity } from "./producerSequences.ts"
-import type { Transactions } from "./producerTransactions.ts"
+import type { Identity } from "./sequences.ts"
+import type { Transactions } from "./transactions.ts"
 
 export class Pending {
   readonly batch: ProducerBatch
-  readonly messages: Array<Message>
   result: BatchResult | undefined = undefined
   /** Under which it was first sent; it keeps them. */
   identity: Identity | undefined = undefined
@@ -25,7 +22,6 @@ export class Pending {
 
   constructor(batch: ProducerBatch, transactions: Transactions) {
     this.batch = batch
-    this.messages = batch.records.map(message)
     this.transactions = transactions
   }
   number(identity: Identity): void {
@@ -43,7 +39,7 @@ export class Pending {
   }
   store(baseOffset: bigint, logAppendTime?: bigint): void {
     this.result = { _tag: "Stored", baseOffset, ...(logAppendTime === undefined ? {} : { logAppendTime }) }
-    this.identity?.advance(this.batch.topic, this.batch.partition, this.messages.length)
+    this.identity?.advance(this.batch.topic, this.batch.partition, this.batch.records.length)
   }
 }
 
