@@ -363,7 +363,10 @@ export const transformer = <A, E, R>(
 ): Effect.Effect<(record: ConsumerRecord.Any) => Effect.Effect<A, E, R>> =>
   Effect.withFiberRuntime((fiber) => {
     if (of(fiber) === undefined) return Effect.succeed(transform)
-    return handler(groupId, (record) => Effect.flatMap(transform(record), carrying))
+    return Effect.map(
+      handler(groupId, (record) => Effect.flatMap(transform(record), carrying)),
+      (handle) => (record) => handle(record)
+    )
   })
 
 /** The same records, with the span of the fiber in their headers. */
