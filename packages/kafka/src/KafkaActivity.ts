@@ -30,6 +30,8 @@ export class Partition {
   highWatermark: bigint | undefined = undefined
   /** When a record was last handed out or committed, or when the partition was assigned. */
   progressAt: number
+  /** Its next record is not due before, in milliseconds since 1970: until then there is no progress to be had. */
+  delayedUntil = 0
   /** Its stream was reported to stand still, and has taken nothing since. */
   stalled = false
   /** Chunks that were fetched and not wholly handed out: where each ends, and the time of its last record. */
@@ -151,7 +153,7 @@ type ConsumerEvent = Extract<KafkaEvent, { readonly groupId: string }>
 const follow = (group: Group, event: ConsumerEvent, now: number): void => {
   // what comes late from a consumer that has ended is of no interest; only a turn of the loop is another one's beginning
   const over = group.status === "stopped" || group.status === "died"
-  if (over && event._tag !== "LoopTurned" && event._tag !== "Stopped") return
+  if (over && event._tag !== "LoopTurned" && event._tag !== "Stopped" && event._tag !== "Died") return
   const of = (topicPartition: TopicPartition.TopicPartition): Partition | undefined =>
     group.partitions.get(TopicPartition.key(topicPartition))
   switch (event._tag) {
@@ -187,10 +189,15 @@ const follow = (group: Group, event: ConsumerEvent, now: number): void => {
     case "OffsetReset":
       of(event.topicPartition)?.jumpedTo(event.to, now)
       return
+    case "Delayed": {
+      const partition = of(event.topicPartition)
+      if (partition !== undefined) partition.delayedUntil = Math.max(partition.delayedUntil, event.until)
+      return
+    }
     case "Stalled":
       for (const one of event.partitions) {
         const partition = of(one)
-        if (partition !== undefined) partition.stalled = true
+        if (partition !== undefined && partition.delayedUntil <= now) partition.stalled = true
       }
       return
     case "Rebalancing":

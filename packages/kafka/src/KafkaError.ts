@@ -514,6 +514,107 @@ export class GroupActiveError extends Schema.TaggedError<GroupActiveError>("@cof
 }
 
 /**
+ * A worker's handler did not end within its `timeout`, and was interrupted. It counts as a failure like any other.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class HandlerTimeoutError extends Schema.TaggedError<HandlerTimeoutError>(
+  "@coffeebuddy/kafka/HandlerTimeoutError"
+)("HandlerTimeoutError", {
+  topic: Schema.String,
+  partition: Schema.Number,
+  /** Of the record, or of the first of a batch. */
+  offset: Schema.BigInt,
+  attempt: Schema.Number,
+  /** How long it was given, in milliseconds. */
+  millis: Schema.Number
+}) {
+  override toJSON(): unknown {
+    return json(this)
+  }
+  override get message(): string {
+    return `${this.topic}[${this.partition}]@${this.offset}: the handler did not end within ${this.millis} ms (attempt ${this.attempt})`
+  }
+}
+
+/**
+ * A worker's handler threw, or died: the program has a fault. It is not tried again unless `retryWhile` says so.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class HandlerDefectError extends Schema.TaggedError<HandlerDefectError>("@coffeebuddy/kafka/HandlerDefectError")(
+  "HandlerDefectError",
+  {
+    topic: Schema.String,
+    partition: Schema.Number,
+    /** Of the record, or of the first of a batch. */
+    offset: Schema.BigInt,
+    attempt: Schema.Number,
+    /** What it threw, as text. */
+    reason: Schema.String,
+    cause
+  }
+) {
+  override toJSON(): unknown {
+    return json(this)
+  }
+  override get message(): string {
+    return `${this.topic}[${this.partition}]@${this.offset}: the handler died (attempt ${this.attempt}): ${this.reason}`
+  }
+}
+
+/**
+ * A worker could not send a record to its dead-letter topic, or to a retry topic: that is missing, or refuses it. The
+ * record's offset was not committed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ForwardError extends Schema.TaggedError<ForwardError>("@coffeebuddy/kafka/ForwardError")("ForwardError", {
+  purpose: Schema.Literal("dead-letter", "retry-topic"),
+  /** Where it was to go. */
+  target: Schema.String,
+  topic: Schema.String,
+  partition: Schema.Number,
+  /** Of the record, or of the first of a batch. */
+  offset: Schema.BigInt,
+  /** What the producer said. */
+  reason: Schema.String,
+  cause
+}) {
+  override toJSON(): unknown {
+    return json(this)
+  }
+  override get message(): string {
+    const kind = this.purpose === "dead-letter" ? "dead-letter" : "retry"
+    return `${this.topic}[${this.partition}]@${this.offset}: not sent to the ${kind} topic "${this.target}": ${this.reason}`
+  }
+}
+
+/**
+ * A record of a dead-letter topic has no headers that say where it came from: a worker did not write it.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class MalformedDeadLetterError extends Schema.TaggedError<MalformedDeadLetterError>(
+  "@coffeebuddy/kafka/MalformedDeadLetterError"
+)("MalformedDeadLetterError", {
+  topic: Schema.String,
+  partition: Schema.Number,
+  offset: Schema.BigInt
+}) {
+  override toJSON(): unknown {
+    return json(this)
+  }
+  override get message(): string {
+    return `${this.topic}[${this.partition}]@${this.offset}: it has no headers that say where it came from`
+  }
+}
+
+/**
  * Any error of this library.
  *
  * @since 0.1.0
@@ -537,7 +638,11 @@ export const KafkaError = Schema.Union(
   SerializationError,
   DeserializationError,
   TopicMismatchError,
-  GroupActiveError
+  GroupActiveError,
+  HandlerTimeoutError,
+  HandlerDefectError,
+  ForwardError,
+  MalformedDeadLetterError
 )
 
 /**

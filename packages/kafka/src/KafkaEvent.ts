@@ -114,6 +114,14 @@ export type KafkaEvent =
     readonly from: bigint | undefined
     readonly to: bigint
   }
+  /** The next record of a partition is not due yet: it waits in its retry topic. Nothing is wrong. */
+  | {
+    readonly _tag: "Delayed"
+    readonly groupId: string
+    readonly topicPartition: TopicPartition
+    /** Milliseconds since 1970. */
+    readonly until: number
+  }
   /** A stream has had records waiting and was not pulled for longer than the set time. */
   | {
     readonly _tag: "Stalled"
@@ -126,7 +134,7 @@ export type KafkaEvent =
     readonly groupId: string
     readonly topicPartition: TopicPartition
     readonly offset: bigint
-    readonly action: "fail" | "skip" | "either" | "handler"
+    readonly action: "fail" | "skip" | "either" | "handler" | "dead-letter"
   }
   | {
     readonly _tag: "Handled"

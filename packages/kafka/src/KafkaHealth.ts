@@ -200,7 +200,7 @@ const assess = (tracker: Tracker, limits: Limits, now: number): Report => {
 const assessGroup = (group: KafkaActivity.Group, limits: Limits, now: number): ConsumerReport => {
   const since = (at: number | undefined) => at === undefined ? undefined : now - at
   const partitions = [...group.partitions.values()].map((partition): PartitionReport => {
-    const progressAge = now - partition.progressAt
+    const progressAge = Math.max(0, now - Math.max(partition.progressAt, partition.delayedUntil))
     const stuck = partition.hasWork && progressAge >= limits.progressTimeout
     return {
       topic: partition.topicPartition.topic,

@@ -73,6 +73,37 @@ const examples: ReadonlyArray<readonly [error: KafkaError.KafkaError, message: s
     `transactional id "billing" was taken over by a newer producer`
   ],
   [
+    new KafkaError.HandlerTimeoutError({ topic: "orders", partition: 1, offset: 7n, attempt: 3, millis: 500 }),
+    "orders[1]@7: the handler did not end within 500 ms (attempt 3)"
+  ],
+  [
+    new KafkaError.HandlerDefectError({
+      topic: "orders",
+      partition: 1,
+      offset: 7n,
+      attempt: 1,
+      reason: "spilt",
+      cause
+    }),
+    "orders[1]@7: the handler died (attempt 1): spilt"
+  ],
+  [
+    new KafkaError.ForwardError({
+      purpose: "dead-letter",
+      target: "orders.dlt",
+      topic: "orders",
+      partition: 1,
+      offset: 7n,
+      reason: "refused",
+      cause
+    }),
+    `orders[1]@7: not sent to the dead-letter topic "orders.dlt": refused`
+  ],
+  [
+    new KafkaError.MalformedDeadLetterError({ topic: "orders.dlt", partition: 1, offset: 7n }),
+    "orders.dlt[1]@7: it has no headers that say where it came from"
+  ],
+  [
     new KafkaError.TransactionError({ reason: "nested" }),
     "a transaction inside a transaction of the same producer: Kafka has no such thing"
   ],
