@@ -18,7 +18,7 @@ import type {
 } from "../../KafkaClient.ts"
 import { type ClientError, KafkaRequestError, KafkaTimeoutError, UnknownTopicError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
-import { ClusterRequests, isMetadata } from "./cluster.ts"
+import { anyTopic, ClusterRequests, isMetadata } from "./cluster.ts"
 import * as Connection from "./connection.ts"
 import { clientError, withoutFencing, withoutTopic } from "./errors.ts"
 import type { Broker, DescribedGroup, TopicMetadata } from "./internals.ts"
@@ -531,9 +531,6 @@ const session = (environment: Connection.Environment, cluster: ClusterRequests):
     )
   }
 }
-
-/** Without a name the metadata of all topics would come; whether this one exists does not matter. */
-const anyTopic = "__consumer_offsets"
 
 const activeCodes: ReadonlySet<string> = new Set([
   "UNKNOWN_MEMBER_ID",

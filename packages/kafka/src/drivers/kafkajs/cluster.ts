@@ -9,6 +9,9 @@ import * as Connection from "./connection.ts"
 import { clientError, withoutFencing, withoutTopic } from "./errors.ts"
 import * as Internals from "./internals.ts"
 
+/** Without a name the metadata of all topics would come; whether this one exists does not matter. */
+export const anyTopic = "__consumer_offsets"
+
 export type LookupError = ClientError | UnknownTopicError
 
 const coordinatorTypes = { group: 0, transaction: 1 } as const
@@ -33,9 +36,14 @@ export class ClusterRequests {
     this.pool = this.cluster.brokerPool
   }
 
-  /** Connects to any broker, within the connection timeout. */
+  /** Connects to any broker, and is let in, within the connection timeout. */
   get connect(): Effect.Effect<void, ClientError> {
-    return Connection.establish(this.environment, this.connection, this.cluster, "connect")
+    const { cluster, environment, pool } = this
+    // a listener that asks for SASL lets nobody without it do more than shake hands
+    const connect = environment.config.security._tag === "Sasl"
+      ? () => cluster.connect()
+      : () => cluster.connect().then(() => pool.refreshMetadata([anyTopic]))
+    return Connection.establish(environment, this.connection, { connect }, "connect")
   }
 
   get close(): Effect.Effect<void> {

@@ -268,7 +268,7 @@ const connectPause = 200
 export const establish = (
   self: Environment,
   connection: Connection,
-  client: Pick<Client, "connect">,
+  client: { readonly connect: () => Promise<unknown> },
   operation: string
 ): Effect.Effect<void, ClientError> => {
   const millis = Duration.toMillis(self.config.connectionTimeout)
