@@ -251,7 +251,7 @@ const watch = ({ clock, counted, recorder, registry }: Parts) =>
     }
     const context = Context.make(
       KafkaObserver,
-      combine(before, { enabled: true, onEvent: (event) => recorder.onEvent(event, now()) })
+      combine(before, { enabled: true, onEvent: (event, source) => recorder.onEvent(event, now(), source) })
     )
     return { service, context }
   })

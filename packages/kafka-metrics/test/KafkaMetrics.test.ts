@@ -1,4 +1,4 @@
-import { InMemoryKafka, KafkaEvent } from "@coffeebuddy/kafka"
+import { InMemoryKafka, KafkaError, KafkaEvent } from "@coffeebuddy/kafka"
 import { EffectMetrics, KafkaMetrics, MetricDefinition } from "@coffeebuddy/kafka-metrics"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -86,6 +86,98 @@ describe("what is counted", () => {
       onEvent({ _tag: "Lost", groupId: "kitchen", partitions })
       expect(yield* value("consumer_lost_partitions_total")).toBe(1)
       expect((yield* text).split("\n").filter((line) => line.includes("partition=\""))).toEqual([])
+    }).pipe(Effect.provide(KafkaMetrics.layerPrometheus())))
+})
+
+describe("several of one kind in one process", () => {
+  const groupId = "kitchen"
+  const at = (partition: number) => ({ topic: "shop.orders", partition })
+  const assigned = (partition: number): KafkaEvent.KafkaEvent => ({
+    _tag: "Assigned",
+    groupId,
+    partitions: [at(partition)],
+    positions: [10n],
+    committed: [4n],
+    millis: 20
+  })
+  const ends = (partition: number, offset: bigint): KafkaEvent.KafkaEvent => ({
+    _tag: "EndOffsets",
+    groupId,
+    offsets: [{ ...at(partition), offset }]
+  })
+  const turned = (bufferedRecords: number): KafkaEvent.KafkaEvent => ({
+    _tag: "LoopTurned",
+    groupId,
+    bufferedRecords,
+    bufferedBytes: bufferedRecords * 10
+  })
+
+  it.effect("consumers of a group: counts are added up, ages and states are the worst, and none hides another", () =>
+    Effect.gen(function*() {
+      const { onEvent } = yield* KafkaEvent.KafkaObserver
+      const [first, second] = [{}, {}]
+      onEvent(turned(7), first)
+      onEvent(assigned(0), first)
+      onEvent(ends(0, 30n), first)
+      yield* TestClock.adjust("10 seconds")
+      onEvent(turned(5), second)
+      onEvent(assigned(1), second)
+      onEvent(ends(1, 12n), second)
+      const partition = (name: MetricDefinition.Name) =>
+        Effect.all([value(name, { partition: "0" }), value(name, { partition: "1" })])
+      expect(yield* value("consumer_assigned_partitions")).toBe(2)
+      expect(yield* value("consumer_buffered_records")).toBe(12)
+      expect(yield* value("consumer_last_poll_age_seconds")).toBe(10)
+      expect(yield* partition("consumer_lag_records")).toEqual([20, 2])
+      expect(yield* partition("consumer_committed_lag_records")).toEqual([26, 8])
+
+      onEvent({ _tag: "Connection", clientId: groupId, state: "disconnected" }, second)
+      expect(yield* value("connection_up", { client: groupId })).toBe(0)
+      onEvent({ _tag: "Connection", clientId: groupId, state: "connected" }, second)
+      expect(yield* value("connection_up", { client: groupId })).toBe(1)
+
+      onEvent({ _tag: "Stopped", groupId, millis: 1 }, second)
+      expect(yield* value("consumer_up")).toBe(1)
+      expect(yield* value("consumer_assigned_partitions")).toBe(1)
+      expect(yield* partition("consumer_lag_records")).toEqual([20, 0])
+      onEvent(
+        { _tag: "Died", groupId, error: new KafkaError.ConsumerError({ groupId, reason: "crashed", description: "" }) },
+        first
+      )
+      expect(yield* text).toMatch(/consumer_up\{.*\} 0/)
+      onEvent({ _tag: "ConsumerClosed", groupId }, first)
+      expect(yield* text).not.toContain("kafka_consumer_up{")
+    }).pipe(Effect.provide(KafkaMetrics.layerPrometheus())))
+
+  it.effect("a partition that two of them read is as far behind as the slower is", () =>
+    Effect.gen(function*() {
+      const { onEvent } = yield* KafkaEvent.KafkaObserver
+      const [first, second] = [{}, {}]
+      for (const source of [first, second]) {
+        onEvent(assigned(0), source)
+        onEvent(ends(0, 30n), source)
+      }
+      onEvent({ _tag: "HandedOut", groupId, topicPartition: at(0), records: 15, position: 25n }, first)
+      expect(yield* value("consumer_position")).toBe(10)
+      expect(yield* value("consumer_lag_records")).toBe(20)
+    }).pipe(Effect.provide(KafkaMetrics.layerPrometheus())))
+
+  it.effect("producers of a client id", () =>
+    Effect.gen(function*() {
+      const { onEvent } = yield* KafkaEvent.KafkaObserver
+      const [first, second] = [{}, {}]
+      for (const source of [first, second]) {
+        onEvent({ _tag: "Connection", clientId: "till", state: "connected" }, source)
+        onEvent({ _tag: "ProducerBuffered", clientId: "till", records: 3, bytes: 30 }, source)
+      }
+      expect(yield* value("producer_buffered_records")).toBe(6)
+      onEvent({ _tag: "Connection", clientId: "till", state: "disconnected" }, first)
+      expect(yield* value("connection_up")).toBe(0)
+      onEvent({ _tag: "ProducerClosed", clientId: "till" }, first)
+      expect(yield* value("producer_buffered_records")).toBe(3)
+      expect(yield* value("connection_up")).toBe(1)
+      onEvent({ _tag: "ProducerClosed", clientId: "till" }, second)
+      expect(yield* text).not.toContain("client=\"till\"")
     }).pipe(Effect.provide(KafkaMetrics.layerPrometheus())))
 })
 

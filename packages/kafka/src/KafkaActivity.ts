@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import type { KafkaError } from "./KafkaError.ts"
-import type { KafkaEvent } from "./KafkaEvent.ts"
+import type { KafkaEvent, Source } from "./KafkaEvent.ts"
 import * as TopicPartition from "./TopicPartition.ts"
 
 /**
@@ -26,7 +26,7 @@ export class Partition {
   readonly topicPartition: TopicPartition.TopicPartition
   /** The offset after the last record that was handed out. */
   position: bigint
-  committed: bigint | undefined = undefined
+  committed: bigint | undefined
   highWatermark: bigint | undefined = undefined
   /** When a record was last handed out or committed, or when the partition was assigned. */
   progressAt: number
@@ -38,19 +38,25 @@ export class Partition {
   private readonly waiting: Array<{ readonly end: bigint; readonly timestamp: number }> = []
   private lastTimestamp: number | undefined = undefined
 
-  constructor(topicPartition: TopicPartition.TopicPartition, position: bigint, now: number) {
+  constructor(
+    topicPartition: TopicPartition.TopicPartition,
+    position: bigint,
+    committed: bigint | undefined,
+    now: number
+  ) {
     this.topicPartition = topicPartition
     this.position = position
+    this.committed = committed
     this.progressAt = now
   }
 
-  /** How many records were not handed out yet. Unknown before the first fetch. */
+  /** How many records were not handed out yet. Unknown until its end is, some seconds after it was assigned. */
   get lag(): bigint | undefined {
     if (this.highWatermark === undefined) return undefined
     return this.highWatermark > this.position ? this.highWatermark - this.position : 0n
   }
 
-  /** How many records the group has not committed: what Kafka's own tools call lag. Unknown before the first commit. */
+  /** How many records the group has not committed: what Kafka's own tools call lag. Unknown where it never has. */
   get committedLag(): bigint | undefined {
     if (this.highWatermark === undefined || this.committed === undefined) return undefined
     return this.highWatermark > this.committed ? this.highWatermark - this.committed : 0n
@@ -98,12 +104,12 @@ export class Partition {
 }
 
 /**
- * The consumers of one group in this process: mostly one. Times are milliseconds since 1970.
+ * One consumer of this process. Times are milliseconds since 1970.
  *
  * @since 0.1.0
  * @category models
  */
-export class Group {
+export class Member {
   readonly groupId: string
   readonly partitions = new Map<TopicPartition.Key, Partition>()
   status: Status = "joining"
@@ -120,70 +126,114 @@ export class Group {
     this.groupId = groupId
     this.turnedAt = now
   }
+
+  /** Whether it was stopped or has died. */
+  get isOver(): boolean {
+    return this.status === "stopped" || this.status === "died"
+  }
 }
 
 /**
- * Follows all consumers of one process.
+ * Follows all consumers of one process, until their scopes are closed.
  *
  * @since 0.1.0
  * @category models
  */
 export class Tracker {
-  readonly groups = new Map<string, Group>()
+  private readonly all = new Map<Source | string, Member>()
+
+  /** Every consumer there is, in the order in which they began. */
+  get members(): Iterable<Member> {
+    return this.all.values()
+  }
+
+  /** The consumer that tells of itself as this source; without one there is one consumer to each group. */
+  member(groupId: string, source?: Source): Member | undefined {
+    return this.all.get(source ?? groupId)
+  }
 
   /** Takes an event that happened now, in milliseconds since 1970. Events of producers are not for it. */
-  onEvent(event: KafkaEvent, now: number): void {
+  onEvent(event: KafkaEvent, now: number, source?: Source): void {
     if (event._tag === "Connection") {
-      const group = this.groups.get(event.clientId)
-      if (group !== undefined) group.connected = event.state === "connected"
+      const member = this.member(event.clientId, source)
+      if (member !== undefined) member.connected = event.state === "connected"
       return
     }
     if (!("groupId" in event)) return
-    let group = this.groups.get(event.groupId)
-    if (group === undefined) {
-      group = new Group(event.groupId, now)
-      this.groups.set(event.groupId, group)
+    const { groupId } = event
+    const key = source ?? groupId
+    const member = this.all.get(key)
+    if (event._tag === "ConsumerClosed") {
+      this.all.delete(key)
+    } else if (member !== undefined) {
+      follow(member, event, now)
+    } else if (event._tag === "LoopTurned" || event._tag === "Assigned" || event._tag === "Rebalancing") {
+      // who died before it and left nothing else is replaced by it
+      if (this.all.get(groupId)?.isOver === true) this.all.delete(groupId)
+      follow(this.begin(key, groupId, now), event, now)
+    } else {
+      this.tellGroup(event, now)
     }
-    follow(group, event, now)
+  }
+
+  private begin(key: Source | string, groupId: string, now: number): Member {
+    const member = new Member(groupId, now)
+    this.all.set(key, member)
+    return member
+  }
+
+  /** Others tell of a group too: a worker of its delays and of its end. */
+  private tellGroup(event: ConsumerEvent, now: number): void {
+    const members = [...this.all.values()].filter(({ groupId }) => groupId === event.groupId)
+    if (event._tag === "Delayed") { for (const member of members) follow(member, event, now) }
+    else if (event._tag === "Died") {
+      follow(members.at(-1) ?? this.begin(event.groupId, event.groupId, now), event, now)
+    }
   }
 }
 
 type ConsumerEvent = Extract<KafkaEvent, { readonly groupId: string }>
 
-const follow = (group: Group, event: ConsumerEvent, now: number): void => {
+const follow = (member: Member, event: ConsumerEvent, now: number): void => {
   // what comes late from a consumer that has ended is of no interest; only a turn of the loop is another one's beginning
-  const over = group.status === "stopped" || group.status === "died"
+  const over = member.isOver
   if (over && event._tag !== "LoopTurned" && event._tag !== "Stopped" && event._tag !== "Died") return
   const of = (topicPartition: TopicPartition.TopicPartition): Partition | undefined =>
-    group.partitions.get(TopicPartition.key(topicPartition))
+    member.partitions.get(TopicPartition.key(topicPartition))
   switch (event._tag) {
     case "LoopTurned":
       if (over) {
-        group.status = "joining"
-        group.failure = undefined
+        member.status = "joining"
+        member.failure = undefined
       }
-      group.turnedAt = now
-      group.bufferedRecords = event.bufferedRecords
-      group.bufferedBytes = event.bufferedBytes
+      member.turnedAt = now
+      member.bufferedRecords = event.bufferedRecords
+      member.bufferedBytes = event.bufferedBytes
       return
     case "Heartbeat":
-      group.heartbeatAt = now
+      member.heartbeatAt = now
       return
     case "Polled":
       of(event.topicPartition)?.fetched(event.position, event.highWatermark, event.lastTimestamp)
-      group.bufferedRecords = event.bufferedRecords
-      group.bufferedBytes = event.bufferedBytes
+      member.bufferedRecords = event.bufferedRecords
+      member.bufferedBytes = event.bufferedBytes
       return
     case "HandedOut":
       of(event.topicPartition)?.handedOut(event.position, now)
       return
     case "Committed":
-      group.committedAt = now
+      member.committedAt = now
       for (const offset of event.offsets) {
         const partition = of(offset)
         if (partition === undefined) continue
         partition.committed = offset.offset
         partition.progressAt = now
+      }
+      return
+    case "EndOffsets":
+      for (const offset of event.offsets) {
+        const partition = of(offset)
+        if (partition !== undefined) partition.highWatermark = offset.offset
       }
       return
     case "OffsetReset":
@@ -201,27 +251,30 @@ const follow = (group: Group, event: ConsumerEvent, now: number): void => {
       }
       return
     case "Rebalancing":
-      if (group.status === "running") group.status = "rebalancing"
+      if (member.status === "running") member.status = "rebalancing"
       return
     case "Assigned":
-      group.status = "running"
+      member.status = "running"
       event.partitions.forEach((one, index) => {
-        group.partitions.set(TopicPartition.key(one), new Partition(one, event.positions[index] ?? 0n, now))
+        member.partitions.set(
+          TopicPartition.key(one),
+          new Partition(one, event.positions[index] ?? 0n, event.committed?.[index], now)
+        )
       })
       return
     case "Revoked":
     case "Lost":
-      for (const one of event.partitions) group.partitions.delete(TopicPartition.key(one))
-      if (group.status === "running") group.status = "rebalancing"
+      for (const one of event.partitions) member.partitions.delete(TopicPartition.key(one))
+      if (member.status === "running") member.status = "rebalancing"
       return
     case "Stopped":
     case "Died":
-      group.status = event._tag === "Stopped" ? "stopped" : "died"
-      if (event._tag === "Died") group.failure = event.error
-      group.partitions.clear()
-      group.connected = undefined
-      group.bufferedRecords = 0
-      group.bufferedBytes = 0
+      member.status = event._tag === "Stopped" ? "stopped" : "died"
+      if (event._tag === "Died") member.failure = event.error
+      member.partitions.clear()
+      member.connected = undefined
+      member.bufferedRecords = 0
+      member.bufferedBytes = 0
       return
   }
 }

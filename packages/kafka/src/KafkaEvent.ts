@@ -51,6 +51,8 @@ export type KafkaEvent =
     readonly outcome: "committed" | "aborted"
     readonly millis: number
   }
+  /** Its scope was closed: it is gone. */
+  | { readonly _tag: "ProducerClosed"; readonly clientId: string }
   // consuming
   | {
     readonly _tag: "Polled"
@@ -66,6 +68,12 @@ export type KafkaEvent =
     /** What the consumer holds in its buffers after this. */
     readonly bufferedRecords: number
     readonly bufferedBytes: number
+  }
+  /** Where partitions end from which nothing has come for a while: looked up every ten seconds, if anybody looks. */
+  | {
+    readonly _tag: "EndOffsets"
+    readonly groupId: string
+    readonly offsets: ReadonlyArray<TopicPartition & { readonly offset: bigint }>
   }
   | {
     readonly _tag: "HandedOut"
@@ -95,6 +103,8 @@ export type KafkaEvent =
     readonly partitions: ReadonlyArray<TopicPartition>
     /** Where each starts, in the same order. */
     readonly positions: ReadonlyArray<bigint>
+    /** What the group had committed in each, in the same order, as far as it was looked up. */
+    readonly committed?: ReadonlyArray<bigint | undefined> | undefined
     /** How long the rebalance took, from its first sign. */
     readonly millis: number
   }
@@ -158,6 +168,7 @@ export type KafkaEvent =
     readonly offset: bigint
     readonly target: string
   }
+  /** A producer by its `clientId`, a consumer by its group. */
   | { readonly _tag: "Connection"; readonly clientId: string; readonly state: "connected" | "disconnected" }
   | { readonly _tag: "Heartbeat"; readonly groupId: string }
   /** The run loop begins a turn: after at most five seconds there is another, as long as it is alive. */
@@ -169,9 +180,20 @@ export type KafkaEvent =
   }
   | { readonly _tag: "Stopped"; readonly groupId: string; readonly millis: number }
   | { readonly _tag: "Died"; readonly groupId: string; readonly error: KafkaError }
+  /** Its scope was closed: it is gone. */
+  | { readonly _tag: "ConsumerClosed"; readonly groupId: string }
   // watching
   /** One of several observers threw, on an event of this tag: the others are told. See `combine`. */
   | { readonly _tag: "ObserverFailed"; readonly event: string }
+
+/**
+ * Whoever tells events: the same object for all that one consumer or one producer tells. There is nothing in it; it
+ * tells several of one group, or of one client id, apart.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Source = object
 
 /**
  * @since 0.1.0
@@ -185,7 +207,7 @@ export interface Observer {
   /**
    * Called in the middle of things: it must be quick. What it throws is caught, logged once, and harms nothing.
    */
-  readonly onEvent: (event: KafkaEvent) => void
+  readonly onEvent: (event: KafkaEvent, source?: Source) => void
 }
 
 /**
@@ -221,12 +243,12 @@ export const combine = (...observers: ReadonlyArray<Observer>): Observer => ({
   get enabled() {
     return observers.some((one) => one.enabled)
   },
-  onEvent: (event) => {
+  onEvent: (event, source) => {
     let failure: { readonly error: unknown } | undefined
     for (const observer of observers) {
       if (!observer.enabled) continue
       try {
-        observer.onEvent(event)
+        observer.onEvent(event, source)
       } catch (error) {
         failure ??= { error }
         for (const other of observers) if (other !== observer && other.enabled) tellOfFailure(other, event._tag)

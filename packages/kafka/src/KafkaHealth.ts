@@ -40,7 +40,7 @@ export interface PartitionReport {
 }
 
 /**
- * One consumer, by its group. Ages are in milliseconds.
+ * One consumer; several of one group are told one by one. Ages are in milliseconds.
  *
  * @since 0.1.0
  * @category models
@@ -149,7 +149,7 @@ export const layerWith = (options: Options): Layer.Layer<KafkaHealth> =>
       KafkaObserver,
       combine(before, {
         enabled: true,
-        onEvent: (event) => tracker.onEvent(event, clock.unsafeCurrentTimeMillis())
+        onEvent: (event, source) => tracker.onEvent(event, clock.unsafeCurrentTimeMillis(), source)
       })
     )
   }))
@@ -181,8 +181,10 @@ interface Limits {
 }
 
 const assess = (tracker: Tracker, limits: Limits, now: number): Report => {
-  const consumers = [...tracker.groups.values()].map((group) => assessGroup(group, limits, now))
-  const missing = limits.groups.filter((groupId) => !tracker.groups.has(groupId)).map((groupId): ConsumerReport => ({
+  const consumers = [...tracker.members].map((member) => assessMember(member, limits, now))
+  const missing = limits.groups.filter((groupId) => !consumers.some((one) => one.groupId === groupId)).map((
+    groupId
+  ): ConsumerReport => ({
     groupId,
     status: "joining",
     ready: false,
@@ -197,9 +199,9 @@ const assess = (tracker: Tracker, limits: Limits, now: number): Report => {
   return { ready: all.every((one) => one.ready), live: all.every((one) => one.live), consumers: all }
 }
 
-const assessGroup = (group: KafkaActivity.Group, limits: Limits, now: number): ConsumerReport => {
+const assessMember = (member: KafkaActivity.Member, limits: Limits, now: number): ConsumerReport => {
   const since = (at: number | undefined) => at === undefined ? undefined : now - at
-  const partitions = [...group.partitions.values()].map((partition): PartitionReport => {
+  const partitions = [...member.partitions.values()].map((partition): PartitionReport => {
     const progressAge = Math.max(0, now - Math.max(partition.progressAt, partition.delayedUntil))
     const stuck = partition.hasWork && progressAge >= limits.progressTimeout
     return {
@@ -217,27 +219,26 @@ const assessGroup = (group: KafkaActivity.Group, limits: Limits, now: number): C
         : undefined
     }
   })
-  const loopAge = now - group.turnedAt
-  const over = group.status === "stopped" || group.status === "died"
-  const dead = group.status === "died"
-    ? `it died: ${group.failure?.message}`
-    : !over && loopAge >= limits.loopTimeout
+  const loopAge = now - member.turnedAt
+  const dead = member.status === "died"
+    ? `it died: ${member.failure?.message}`
+    : !member.isOver && loopAge >= limits.loopTimeout
     ? `its run loop has not turned for ${seconds(loopAge)}`
     : undefined
   const stuck = partitions.filter((one) => one.problem !== undefined && one.progressAge >= limits.progressTimeout)
-  const notReady = group.status === "running" ? undefined : notReadyBecause[group.status]
+  const notReady = member.status === "running" ? undefined : notReadyBecause[member.status]
   return {
-    groupId: group.groupId,
-    status: group.status,
-    ready: group.status === "running" && dead === undefined,
+    groupId: member.groupId,
+    status: member.status,
+    ready: member.status === "running" && dead === undefined,
     live: dead === undefined && stuck.length === 0,
     problems: [
       ...(dead === undefined ? notReady === undefined ? [] : [notReady] : [dead]),
       ...stuck.map((one) => `${one.topic}[${one.partition}]: ${one.problem}`)
     ],
     loopAge,
-    commitAge: since(group.committedAt),
-    heartbeatAge: since(group.heartbeatAt),
+    commitAge: since(member.committedAt),
+    heartbeatAge: since(member.heartbeatAt),
     partitions
   }
 }

@@ -2,9 +2,9 @@
  * From events to metrics. Counters and durations are told to a sink as they happen; gauges are read from what the
  * tracker knows, at the moment of a scrape. So nothing is left of a partition that is gone.
  */
-import { type Group, Tracker } from "@coffeebuddy/kafka/KafkaActivity"
+import { type Member, type Partition, Tracker } from "@coffeebuddy/kafka/KafkaActivity"
 import type { KafkaError } from "@coffeebuddy/kafka/KafkaError"
-import type { KafkaEvent } from "@coffeebuddy/kafka/KafkaEvent"
+import type { KafkaEvent, Source } from "@coffeebuddy/kafka/KafkaEvent"
 import type { NameOf } from "../MetricDefinition.ts"
 
 /** The values of a metric's labels, in the order of its definition. */
@@ -25,20 +25,20 @@ export interface GaugeSample {
 
 export class Recorder {
   private readonly tracker = new Tracker()
-  private readonly producers = new Map<string, { readonly records: number; readonly bytes: number }>()
-  private readonly connections = new Map<string, boolean>()
+  private readonly producers = new Map<Source | string, Extract<KafkaEvent, { readonly _tag: "ProducerBuffered" }>>()
+  private readonly connections = new Map<Source | string, { readonly client: string; readonly up: boolean }>()
   private readonly sink: Sink
 
   constructor(sink: Sink) {
     this.sink = sink
   }
 
-  onEvent(event: KafkaEvent, now: number): void {
-    this.record(event)
-    this.tracker.onEvent(event, now)
+  onEvent(event: KafkaEvent, now: number, source?: Source): void {
+    this.record(event, source)
+    this.tracker.onEvent(event, now, source)
   }
 
-  private record(event: KafkaEvent): void {
+  private record(event: KafkaEvent, source: Source | undefined): void {
     const { sink } = this
     switch (event._tag) {
       case "Produced": {
@@ -56,7 +56,11 @@ export class Recorder {
         sink.count("producer_retries_total", [event.clientId, event.topic], 1)
         return
       case "ProducerBuffered":
-        this.producers.set(event.clientId, event)
+        this.producers.set(source ?? event.clientId, event)
+        return
+      case "ProducerClosed":
+        this.producers.delete(source ?? event.clientId)
+        this.connections.delete(source ?? event.clientId)
         return
       case "TransactionEnded":
         sink.observe("producer_transaction_duration_seconds", [event.transactionalId, event.outcome], [
@@ -109,10 +113,9 @@ export class Recorder {
         ], 1)
         return
       case "Assigned": {
-        this.connections.set(event.groupId, true)
+        this.connections.set(source ?? event.groupId, { client: event.groupId, up: true })
         // partitions that only change hands within this process are no rebalance
-        const status = this.tracker.groups.get(event.groupId)?.status
-        if (status === "running") return
+        if (this.tracker.member(event.groupId, source)?.status === "running") return
         sink.count("consumer_rebalances_total", [event.groupId], 1)
         sink.observe("consumer_rebalance_duration_seconds", [event.groupId], [event.millis / 1000])
         return
@@ -136,13 +139,14 @@ export class Recorder {
         return
       case "Died":
         sink.count("consumer_failures_total", [event.groupId, ...kind(event.error)], 1)
-        this.connections.delete(event.groupId)
+        this.connections.delete(source ?? event.groupId)
         return
       case "Stopped":
-        this.connections.delete(event.groupId)
+      case "ConsumerClosed":
+        this.connections.delete(source ?? event.groupId)
         return
       case "Connection":
-        this.connections.set(event.clientId, event.state === "connected")
+        this.connections.set(source ?? event.clientId, { client: event.clientId, up: event.state === "connected" })
         return
       case "ObserverFailed":
         sink.count("observer_failures_total", [], 1)
@@ -151,42 +155,79 @@ export class Recorder {
       case "Revoked":
       case "Heartbeat":
       case "LoopTurned":
+      case "EndOffsets":
+      case "Delayed":
         return
     }
   }
 
-  /** All gauges, as they are now. */
+  /**
+   * All gauges, as they are now. What several consumers of a group, or several producers of a client id, have in common
+   * is one series: counts are added up, and of states and ages it shows the worst.
+   */
   gauges(now: number): Array<GaugeSample> {
     const samples: Array<GaugeSample> = []
-    for (const [client, { bytes, records }] of this.producers) {
-      samples.push({ name: "producer_buffered_records", labels: [client], value: records })
-      samples.push({ name: "producer_buffered_bytes", labels: [client], value: bytes })
+    const one = (name: NameOf<"gauge">, label: string, value: number) => samples.push({ name, labels: [label], value })
+    for (const [client, all] of by(this.producers.values(), ({ clientId }) => clientId)) {
+      one("producer_buffered_records", client, sum(all, ({ records }) => records))
+      one("producer_buffered_bytes", client, sum(all, ({ bytes }) => bytes))
     }
-    for (const [client, up] of this.connections) {
-      samples.push({ name: "connection_up", labels: [client], value: up ? 1 : 0 })
+    for (const [client, all] of by(this.connections.values(), ({ client }) => client)) {
+      one("connection_up", client, all.every(({ up }) => up) ? 1 : 0)
     }
-    for (const group of this.tracker.groups.values()) gaugesOf(group, now, samples)
+    for (const [group, all] of by(this.tracker.members, ({ groupId }) => groupId)) gaugesOf(group, all, now, samples)
     return samples
   }
 }
 
-const gaugesOf = (group: Group, now: number, samples: Array<GaugeSample>): void => {
-  if (group.status === "stopped") return
-  let labels: LabelValues = [group.groupId]
+const by = <A>(all: Iterable<A>, key: (one: A) => string): Map<string, Array<A>> => {
+  const groups = new Map<string, Array<A>>()
+  for (const one of all) {
+    const same = groups.get(key(one))
+    if (same === undefined) groups.set(key(one), [one])
+    else same.push(one)
+  }
+  return groups
+}
+
+const sum = <A>(all: ReadonlyArray<A>, count: (one: A) => number): number =>
+  all.reduce((total, one) => total + count(one), 0)
+
+/** The moment that this age is counted from. */
+const first = (all: ReadonlyArray<number | undefined>): number | undefined => {
+  const known = all.filter((at) => at !== undefined)
+  return known.length === 0 ? undefined : Math.min(...known)
+}
+
+const last = (all: ReadonlyArray<number | undefined>): number | undefined => {
+  const known = all.filter((at) => at !== undefined)
+  return known.length === 0 ? undefined : Math.max(...known)
+}
+
+const gaugesOf = (
+  group: string,
+  all: ReadonlyArray<Member>,
+  now: number,
+  samples: Array<GaugeSample>
+): void => {
+  const present = all.filter((one) => one.status !== "stopped")
+  if (present.length === 0) return
+  let labels: LabelValues = [group]
   const add = (name: NameOf<"gauge">, value: number | bigint | undefined): void => {
     if (value !== undefined) samples.push({ name, labels, value: Number(value) })
   }
   const age = (at: number | undefined) => at === undefined ? undefined : Math.max(0, now - at) / 1000
-  add("consumer_up", group.status === "died" ? 0 : 1)
-  if (group.status === "died") return
-  add("consumer_assigned_partitions", group.partitions.size)
-  add("consumer_buffered_records", group.bufferedRecords)
-  add("consumer_buffered_bytes", group.bufferedBytes)
-  add("consumer_last_poll_age_seconds", age(group.turnedAt))
-  add("consumer_last_commit_age_seconds", age(group.committedAt))
-  add("consumer_last_heartbeat_age_seconds", age(group.heartbeatAt))
-  for (const partition of group.partitions.values()) {
-    labels = [group.groupId, partition.topicPartition.topic, String(partition.topicPartition.partition)]
+  const members = present.filter((one) => one.status !== "died")
+  add("consumer_up", members.length === present.length ? 1 : 0)
+  if (members.length === 0) return
+  add("consumer_assigned_partitions", sum(members, ({ partitions }) => partitions.size))
+  add("consumer_buffered_records", sum(members, ({ bufferedRecords }) => bufferedRecords))
+  add("consumer_buffered_bytes", sum(members, ({ bufferedBytes }) => bufferedBytes))
+  add("consumer_last_poll_age_seconds", age(first(members.map(({ turnedAt }) => turnedAt))))
+  add("consumer_last_commit_age_seconds", age(last(members.map(({ committedAt }) => committedAt))))
+  add("consumer_last_heartbeat_age_seconds", age(first(members.map(({ heartbeatAt }) => heartbeatAt))))
+  for (const partition of partitionsOf(members)) {
+    labels = [group, partition.topicPartition.topic, String(partition.topicPartition.partition)]
     const lagMillis = partition.lagMillis(now)
     add("consumer_position", partition.position)
     add("consumer_committed_offset", partition.committed)
@@ -196,6 +237,20 @@ const gaugesOf = (group: Group, now: number, samples: Array<GaugeSample>): void 
     add("consumer_lag_seconds", lagMillis === undefined ? undefined : lagMillis / 1000)
     add("consumer_last_progress_age_seconds", partition.hasWork ? age(partition.progressAt) : 0)
   }
+}
+
+/** Each partition once: where two read it, by explicit partitions or for a moment, the one that is further behind. */
+const partitionsOf = (members: ReadonlyArray<Member>): Iterable<Partition> => {
+  const [only] = members
+  if (only !== undefined && members.length === 1) return only.partitions.values()
+  const partitions = new Map<string, Partition>()
+  for (const member of members) {
+    for (const [key, partition] of member.partitions) {
+      const other = partitions.get(key)
+      if (other === undefined || partition.position < other.position) partitions.set(key, partition)
+    }
+  }
+  return partitions.values()
 }
 
 /** The kind of a failure, from small closed sets: its tag, and its reason where it has a typed one. */

@@ -14,7 +14,7 @@ export interface Emit {
 }
 
 /**
- * The observer in scope. What it throws is logged the first time, and harms nothing.
+ * The observer in scope, to whom one consumer or producer is a source of its own. What it throws is logged the first time, and harms nothing.
  *
  * ```ts
  * import { Effect } from "effect"
@@ -29,11 +29,12 @@ export interface Emit {
 export const make: Effect.Effect<Emit> = Effect.gen(function*() {
   const observer = yield* KafkaObserver
   const runFork = Runtime.runFork(yield* Effect.runtime())
+  const source = {}
   let warned = false
   const emit = (event: KafkaEvent): void => {
     if (!observer.enabled) return
     try {
-      observer.onEvent(event)
+      observer.onEvent(event, source)
     } catch (error) {
       if (warned) return
       warned = true
