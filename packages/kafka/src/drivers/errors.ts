@@ -269,13 +269,23 @@ export const firstMeaning = (error: unknown, meaningOf: (one: unknown) => Meanin
 
 const hidden = "<redacted>"
 
+/** As it is, and as a text in JSON. */
+const forms = (secret: string): ReadonlyArray<string> => {
+  const escaped = JSON.stringify(secret).slice(1, -1)
+  return escaped === secret ? [secret] : [escaped, secret]
+}
+
 /**
  * A text without any of the secrets.
  */
 export const scrub = (value: string, secrets: Iterable<string>): string => {
   let out = value
-  for (const secret of secrets) {
-    if (secret !== "" && out.includes(secret)) out = out.replaceAll(secret, hidden)
+  // one may be a part of another
+  for (const secret of [...secrets].sort((a, b) => b.length - a.length)) {
+    if (secret === "") continue
+    for (const form of forms(secret)) {
+      if (out.includes(form)) out = out.replaceAll(form, hidden)
+    }
   }
   return out
 }
@@ -338,12 +348,23 @@ export const typed = (
           cause
         })
     case "Connection":
-      return new KafkaError.KafkaConnectionError({ operation, brokers: attempt.brokers, reason: found.reason, cause })
+      return new KafkaError.KafkaConnectionError({
+        operation,
+        brokers: attempt.brokers,
+        reason: scrub(found.reason, secrets),
+        cause
+      })
     case "Authentication": {
       const mechanism = found.mechanism ?? attempt.mechanism
       // with a token there is nothing else that could be refused
       const { kind, reason } = mechanism === "oauthbearer" && found.kind === "credentials" ? tokenNotAccepted : found
-      return new KafkaError.KafkaAuthenticationError({ operation, mechanism, kind, reason, cause })
+      return new KafkaError.KafkaAuthenticationError({
+        operation,
+        mechanism,
+        kind,
+        reason: scrub(reason, secrets),
+        cause
+      })
     }
     case "Authorization":
       return new KafkaError.KafkaAuthorizationError({
@@ -366,7 +387,7 @@ export const typed = (
     case "Protocol":
       return new KafkaError.KafkaRequestError({
         operation,
-        code: found.code,
+        code: scrub(found.code, secrets),
         retriable: found.retriable,
         reason: scrub(found.reason, secrets),
         cause
