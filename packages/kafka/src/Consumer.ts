@@ -365,6 +365,7 @@ export const make = (
         groupInstanceId: settings.groupInstanceId,
         isolationLevel: settings.isolationLevel,
         assignment: settings.rebalanceProtocol,
+        groupProtocol: settings.groupProtocol,
         sessionTimeout: settings.sessionTimeout,
         heartbeatInterval: settings.heartbeatInterval,
         rebalanceTimeout: settings.rebalanceTimeout,

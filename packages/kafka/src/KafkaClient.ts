@@ -176,6 +176,8 @@ export interface ConsumerSessionOptions {
   readonly groupInstanceId?: string | undefined
   readonly isolationLevel: "read_committed" | "read_uncommitted"
   readonly assignment: "eager" | "cooperative"
+  /** `"consumer"` is the protocol of KIP-848; `"classic"` if absent. */
+  readonly groupProtocol?: "classic" | "consumer" | undefined
   readonly sessionTimeout: number
   readonly heartbeatInterval: number
   readonly rebalanceTimeout: number

@@ -18,6 +18,11 @@ export interface Options {
   readonly groupInstanceId?: string | undefined
   /** How the group moves partitions. `"cooperative"` by default where the driver can, else `"eager"`. */
   readonly rebalanceProtocol?: "eager" | "cooperative" | undefined
+  /**
+   * How members find out who reads what: among themselves, or from the coordinator, which moves partitions without
+   * stopping anybody (KIP-848). All members of a group use the same. `"classic"` by default.
+   */
+  readonly groupProtocol?: "classic" | "consumer" | undefined
   /** Whether a rebalance waits for records in hand. `true` by default. */
   readonly rebalanceGate?: boolean | undefined
   /** How long a rebalance waits for records in hand at most. 30 seconds by default; below `rebalanceTimeout`. */
@@ -70,6 +75,7 @@ export interface Settings {
   readonly isolationLevel: "read_committed" | "read_uncommitted"
   readonly groupInstanceId: string | undefined
   readonly rebalanceProtocol: "eager" | "cooperative"
+  readonly groupProtocol: "classic" | "consumer"
   readonly rebalanceGate: boolean
   readonly revokeTimeout: number
   readonly rebalanceTimeout: number
@@ -105,6 +111,7 @@ export const make = (
     isolationLevel: options.isolationLevel ?? "read_committed",
     groupInstanceId: options.groupInstanceId,
     rebalanceProtocol: options.rebalanceProtocol ?? (capabilities.cooperative ? "cooperative" : "eager"),
+    groupProtocol: options.groupProtocol ?? "classic",
     rebalanceGate: options.rebalanceGate ?? true,
     rebalanceTimeout,
     revokeTimeout: millis(options.revokeTimeout, Math.floor(rebalanceTimeout / 2)),
@@ -197,6 +204,16 @@ export const make = (
     "rebalanceProtocol",
     settings.rebalanceProtocol === "eager" || capabilities.cooperative,
     "this driver has no incremental rebalancing: use \"eager\""
+  )
+  refuse(
+    "groupProtocol",
+    settings.groupProtocol === "classic" || capabilities.consumerProtocol,
+    "this driver has no groups of KIP-848: use \"classic\""
+  )
+  refuse(
+    "rebalanceProtocol",
+    settings.groupProtocol === "classic" || settings.rebalanceProtocol === "cooperative",
+    "groups of KIP-848 are never eager: leave it out"
   )
   refuse(
     "groupInstanceId",
