@@ -172,8 +172,8 @@ export const open = <E, R extends Requests>(
       clock
     )
 
-    // with or without a position yet
-    const held = new Set<TopicPartition.Key>()
+    // with or without a position yet; since which assignment
+    const held = new Map<TopicPartition.Key, Partitions>()
     const halt = (partitions: Partitions): void => {
       for (const tp of partitions) {
         held.delete(TopicPartition.key(tp))
@@ -182,12 +182,12 @@ export const open = <E, R extends Requests>(
     }
     const assign = (partitions: Partitions): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const tp of partitions) held.add(TopicPartition.key(tp))
+        for (const tp of partitions) held.set(TopicPartition.key(tp), partitions)
         return Effect.flatMap(callbacks.onAssigned(partitions), (positions) => {
           for (const tp of partitions) {
             const position = positions.get(TopicPartition.key(tp))
-            // some may be gone again by now
-            if (position !== undefined && held.has(TopicPartition.key(tp))) lanes.open(tp, position)
+            // some may be gone again by now, or have come once more
+            if (position !== undefined && held.get(TopicPartition.key(tp)) === partitions) lanes.open(tp, position)
           }
           // a demand that came with the answer found no lanes yet
           wake()
@@ -242,7 +242,7 @@ export const open = <E, R extends Requests>(
             )
             if (unknown !== undefined) return yield* new UnknownTopicError({ operation: "subscribe", ...unknown })
             const wanted = new Set(next.partitions.map(TopicPartition.key))
-            halt([...held].filter((key) => !wanted.has(key)).map(TopicPartition.fromKey))
+            halt([...held.keys()].filter((key) => !wanted.has(key)).map(TopicPartition.fromKey))
             yield* background(assign(next.partitions.filter((tp) => !held.has(TopicPartition.key(tp)))))
           }
         }

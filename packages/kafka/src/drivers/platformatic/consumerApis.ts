@@ -1,13 +1,15 @@
 /**
  * The requests of a consumer: fetches, offsets, membership.
  */
-import type { fetchV12, ResponseParser } from "@platformatic/kafka"
+import type { consumerGroupHeartbeatV1, fetchV12, joinGroupV9, ResponseParser } from "@platformatic/kafka"
 import { read } from "../errors.ts"
 import * as Buffers from "./consumerBuffer.ts"
 import type { Library } from "./library.ts"
 import { type Api, api } from "./versions.ts"
 
 export type FetchResponse = fetchV12.FetchResponse
+export type JoinGroupResponse = joinGroupV9.JoinGroupResponse
+export type ConsumerGroupHeartbeatResponse = consumerGroupHeartbeatV1.ConsumerGroupHeartbeatResponse
 export type FetchTopic = fetchV12.FetchRequestTopic
 
 type FetchArguments = [
@@ -61,6 +63,7 @@ export const make = (library: Library) => ({
   syncGroup: api("SyncGroup", library.syncGroupV5.api),
   heartbeat: api("Heartbeat", library.heartbeatV4.api),
   leaveGroup: api("LeaveGroup", library.leaveGroupV5.api),
+  describeConfigs: api("DescribeConfigs", library.describeConfigsV4.api),
   consumerGroupHeartbeat: api("ConsumerGroupHeartbeat", library.consumerGroupHeartbeatV1.api)
 })
 

@@ -1,0 +1,59 @@
+/**
+ * What a fetch response of the library says of each partition that was asked for.
+ */
+import { isRetriable } from "../../engine/consumer/Retry.ts"
+import type { ConsumerSessionOptions } from "../../KafkaClient.ts"
+import * as TopicPartition from "../../TopicPartition.ts"
+import type { Answer } from "../fetcher.ts"
+import type { Plan, Wanted } from "../lanes.ts"
+import type { Cluster } from "./cluster.ts"
+import * as Connection from "./connection.ts"
+import type { FetchResponse } from "./consumerApis.ts"
+import { chunk } from "./consumerRecords.ts"
+import type { AnsweredError } from "./errors.ts"
+
+export const answers = (
+  cluster: Cluster,
+  isolationLevel: ConsumerSessionOptions["isolationLevel"],
+  plan: Plan,
+  { responses }: FetchResponse
+): ReadonlyArray<Answer> => {
+  const all = new Map<TopicPartition.Key, Wanted>()
+  for (const one of plan.wanted) all.set(TopicPartition.key(one), one)
+  const committedOnly = isolationLevel === "read_committed"
+  const out: Array<Answer> = []
+  for (const { partitions, topicId: topic } of responses) {
+    for (const data of partitions) {
+      const topicPartition = TopicPartition.make(topic, data.partitionIndex)
+      const wanted = all.get(TopicPartition.key(topicPartition))
+      if (wanted === undefined) continue
+      const problem = Connection.answeredError(cluster.environment, data.errorCode)
+      if (problem !== undefined) {
+        out.push(refused(cluster, wanted, problem))
+        continue
+      }
+      const found = chunk(topicPartition, wanted.position, data, committedOnly)
+      if (found !== undefined) out.push({ _tag: "Records", wanted, chunk: found })
+    }
+  }
+  return out
+}
+
+const refused = (cluster: Cluster, wanted: Wanted, problem: AnsweredError): Answer => {
+  if (problem.code === "OFFSET_OUT_OF_RANGE") return { _tag: "OutOfRange", wanted }
+  const { partition, topic } = wanted
+  const error = cluster.lookupError("fetch", problem, { topic, partition })
+  if (error._tag === "KafkaAuthorizationError") return { _tag: "Refused", wanted, error }
+  return error._tag === "UnknownTopicError" || isRetriable(error) || passing.has(problem.code)
+    ? { _tag: "Moved", wanted }
+    : { _tag: "Failed", error }
+}
+
+/** What counts as final, and passes. */
+const passing: ReadonlySet<string> = new Set(["UNKNOWN_SERVER_ERROR", "REPLICA_NOT_AVAILABLE", "UNKNOWN_LEADER_EPOCH"])
+
+/** Beginning with another one each time. */
+export const rotated = <A>(all: ReadonlyArray<A>, turn: number): ReadonlyArray<A> => {
+  const by = all.length === 0 ? 0 : turn % all.length
+  return by === 0 ? all : [...all.slice(by), ...all.slice(0, by)]
+}
