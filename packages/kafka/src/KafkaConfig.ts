@@ -285,6 +285,9 @@ const optionNames: SettingNames = {
   requestTimeout: ["requestTimeout"]
 }
 
+/** Longer than timers go, in milliseconds. */
+const longest = 0x7fffffff
+
 const checkDuration = (
   input: Duration.DurationInput | undefined,
   otherwise: Duration.Duration,
@@ -293,12 +296,13 @@ const checkDuration = (
 ): Duration.Duration => {
   if (input === undefined) return otherwise
   const duration = Duration.decodeUnknown(input)
-  if (Option.isSome(duration) && Duration.isFinite(duration.value) && Duration.toMillis(duration.value) >= 1) {
-    return duration.value
-  }
+  const millis = Option.isSome(duration) ? Duration.toMillis(duration.value) : 0
+  if (Option.isSome(duration) && millis >= 1 && millis <= longest) return duration.value
   problems.add(
     path,
-    `expected a duration of at least one millisecond, such as "10 seconds", found ${JSON.stringify(String(input))}`
+    `expected a duration of at least one millisecond and at most 24 days, such as "10 seconds", found ${
+      JSON.stringify(String(input))
+    }`
   )
   return otherwise
 }

@@ -37,6 +37,22 @@ describe("a consumer's settings", () => {
     for (const name of ["groupId", "maxPollRecords", "partitionBytes"]) expect(text).toContain(name)
   })
 
+  it("a value that is none is told with what was found and what is allowed", () => {
+    // as a program without types has it, or a Config that reads text
+    const odd = (options: object) => reasons({ groupId: "g", ...options })
+    expect(odd({ sessionTimeout: "soon" })).toContain("expected a duration above zero of at most 24 days")
+    expect(odd({ sessionTimeout: "soon" })).toContain("found \"soon\"")
+    expect(odd({ stopTimeout: "Infinity" })).toContain("stopTimeout")
+    expect(odd({ stopTimeout: -1 })).toContain("stopTimeout")
+    expect(odd({ unavailableAfter: "40 days" })).toContain("found \"40 days\"")
+    expect(odd({ autoOffsetReset: "first" })).toContain(
+      `expected one of "earliest", "latest", "fail", found "first"`
+    )
+    expect(odd({ rebalanceGate: "no" })).toContain("expected one of true, false, found \"no\"")
+    expect(odd({ prefetch: { totalRecords: Number.NaN } })).toContain("found \"NaN\"")
+    expect(odd({ fetch: { minBytes: 1.5 } })).toContain("expected a whole number above zero, found \"1.5\"")
+  })
+
   it("what the driver can't do is refused", () => {
     expect(reasons({ groupId: "g", rebalanceProtocol: "cooperative" }, none)).toContain("no incremental rebalancing")
     expect(reasons({ groupId: "g", groupInstanceId: "one" }, none)).toContain("no static membership")

@@ -1,10 +1,12 @@
 /**
  * What a consumer is made with, checked as a whole: contradictions are refused with all their reasons at once.
  */
-import * as ConfigError from "effect/ConfigError"
+import type * as ConfigError from "effect/ConfigError"
 import * as Duration from "effect/Duration"
-import * as Either from "effect/Either"
+import type * as Either from "effect/Either"
+import * as Option from "effect/Option"
 import type { Capabilities } from "../../KafkaClient.ts"
+import { ConfigProblems } from "../configProblems.ts"
 import type { Bounds } from "./FetchPlanner.ts"
 
 export interface Options {
@@ -95,71 +97,100 @@ export interface Settings {
 
 const MiB = 1024 * 1024
 
-const millis = (input: Duration.DurationInput | undefined, fallback: number): number =>
-  input === undefined ? fallback : Duration.toMillis(input)
+/** Longer than timers go. */
+const longest = 0x7fffffff
 
 export const make = (
   options: Options,
   capabilities: Capabilities
 ): Either.Either<Settings, ConfigError.ConfigError> => {
-  const fetchMaxBytesPerPartition = options.fetch?.maxBytesPerPartition ?? 4 * MiB
-  const rebalanceTimeout = millis(options.rebalanceTimeout, 60_000)
-  const sessionTimeout = millis(options.sessionTimeout, 30_000)
+  const problems = new ConfigProblems()
+  const add = (name: string, message: string): undefined => problems.add(["Consumer", ...name.split(".")], message)
+  const refuse = (name: string, ok: boolean, reason: string): void => {
+    if (!ok) add(name, reason)
+  }
+  const millis = (name: string, input: Duration.DurationInput | undefined, fallback: number): number => {
+    if (input === undefined) return fallback
+    const decoded = Duration.decodeUnknown(input)
+    // Effect takes a negative number for zero
+    const out = Option.isSome(decoded) && !(typeof input === "number" && input < 0)
+      ? Duration.toMillis(decoded.value)
+      : 0
+    if (out > 0 && out <= longest) return out
+    add(
+      name,
+      `expected a duration above zero of at most 24 days, such as "30 seconds", found ${JSON.stringify(String(input))}`
+    )
+    return fallback
+  }
+  const count = (name: string, value: number | undefined, fallback: number): number => {
+    if (value === undefined || (Number.isSafeInteger(value) && value > 0)) return value ?? fallback
+    add(name, `expected a whole number above zero, found ${JSON.stringify(String(value))}`)
+    return fallback
+  }
+  const oneOf = <A>(name: string, value: A | undefined, allowed: ReadonlyArray<A>, fallback: A): A => {
+    if (value === undefined || allowed.includes(value)) return value ?? fallback
+    const list = allowed.map((one) => JSON.stringify(one)).join(", ")
+    add(name, `expected one of ${list}, found ${JSON.stringify(String(value))}`)
+    return fallback
+  }
+
+  const fetchMaxBytesPerPartition = count("fetch.maxBytesPerPartition", options.fetch?.maxBytesPerPartition, 4 * MiB)
+  const rebalanceTimeout = millis("rebalanceTimeout", options.rebalanceTimeout, 60_000)
+  const sessionTimeout = millis("sessionTimeout", options.sessionTimeout, 30_000)
   const settings: Settings = {
     groupId: options.groupId,
-    autoOffsetReset: options.autoOffsetReset ?? "earliest",
-    isolationLevel: options.isolationLevel ?? "read_committed",
+    autoOffsetReset: oneOf(
+      "autoOffsetReset",
+      options.autoOffsetReset,
+      ["earliest", "latest", "fail"],
+      "earliest"
+    ),
+    isolationLevel: oneOf(
+      "isolationLevel",
+      options.isolationLevel,
+      ["read_committed", "read_uncommitted"],
+      "read_committed"
+    ),
     groupInstanceId: options.groupInstanceId,
-    rebalanceProtocol: options.rebalanceProtocol ?? (capabilities.cooperative ? "cooperative" : "eager"),
-    groupProtocol: options.groupProtocol ?? "classic",
-    rebalanceGate: options.rebalanceGate ?? true,
+    rebalanceProtocol: oneOf(
+      "rebalanceProtocol",
+      options.rebalanceProtocol,
+      ["eager", "cooperative"],
+      capabilities.cooperative ? "cooperative" : "eager"
+    ),
+    groupProtocol: oneOf("groupProtocol", options.groupProtocol, ["classic", "consumer"], "classic"),
+    rebalanceGate: oneOf("rebalanceGate", options.rebalanceGate, [true, false], true),
     rebalanceTimeout,
-    revokeTimeout: millis(options.revokeTimeout, Math.floor(rebalanceTimeout / 2)),
+    revokeTimeout: millis("revokeTimeout", options.revokeTimeout, Math.floor(rebalanceTimeout / 2)),
     sessionTimeout,
-    heartbeatInterval: millis(options.heartbeatInterval, Math.min(3000, Math.floor(sessionTimeout / 3))),
-    commitTimeout: millis(options.commitTimeout, 15_000),
-    stopTimeout: millis(options.stopTimeout, 30_000),
-    unavailableAfter: millis(options.unavailableAfter, 300_000),
-    stalledAfter: millis(options.stalledAfter, 300_000),
-    maxPollRecords: options.maxPollRecords ?? 500,
+    heartbeatInterval: millis(
+      "heartbeatInterval",
+      options.heartbeatInterval,
+      Math.min(3000, Math.floor(sessionTimeout / 3))
+    ),
+    commitTimeout: millis("commitTimeout", options.commitTimeout, 15_000),
+    stopTimeout: millis("stopTimeout", options.stopTimeout, 30_000),
+    unavailableAfter: millis("unavailableAfter", options.unavailableAfter, 300_000),
+    stalledAfter: millis("stalledAfter", options.stalledAfter, 300_000),
+    maxPollRecords: count("maxPollRecords", options.maxPollRecords, 500),
     fetchMaxBytesPerPartition,
-    fetchMaxBytes: options.fetch?.maxBytes ?? Math.max(32 * MiB, fetchMaxBytesPerPartition),
-    fetchMinBytes: options.fetch?.minBytes ?? 1,
-    fetchMaxWait: millis(options.fetch?.maxWait, 200),
+    fetchMaxBytes: count("fetch.maxBytes", options.fetch?.maxBytes, Math.max(32 * MiB, fetchMaxBytesPerPartition)),
+    fetchMinBytes: count("fetch.minBytes", options.fetch?.minBytes, 1),
+    fetchMaxWait: millis("fetch.maxWait", options.fetch?.maxWait, 200),
     prefetch: {
-      partitionBytes: options.prefetch?.partitionBytes ?? 2 * fetchMaxBytesPerPartition,
-      partitionRecords: options.prefetch?.partitionRecords ?? 100_000,
-      totalBytes: options.prefetch?.totalBytes ?? Math.max(64 * MiB, 2 * fetchMaxBytesPerPartition),
-      totalRecords: options.prefetch?.totalRecords ?? 1_000_000
+      partitionBytes: count("prefetch.partitionBytes", options.prefetch?.partitionBytes, 2 * fetchMaxBytesPerPartition),
+      partitionRecords: count("prefetch.partitionRecords", options.prefetch?.partitionRecords, 100_000),
+      totalBytes: count(
+        "prefetch.totalBytes",
+        options.prefetch?.totalBytes,
+        Math.max(64 * MiB, 2 * fetchMaxBytesPerPartition)
+      ),
+      totalRecords: count("prefetch.totalRecords", options.prefetch?.totalRecords, 1_000_000)
     }
   }
-  const problems: Array<ConfigError.ConfigError> = []
-  const refuse = (name: string, ok: boolean, reason: string): void => {
-    if (!ok) problems.push(ConfigError.InvalidData(["Consumer", ...name.split(".")], reason))
-  }
-  const positive = (name: string, value: number, integer = false): void =>
-    refuse(
-      name,
-      Number.isFinite(value) && value > 0 && (!integer || Number.isInteger(value)),
-      `${value} must be ${integer ? "a whole number" : "a finite number"} above zero`
-    )
 
-  refuse("groupId", settings.groupId.length > 0, "must not be empty")
-  positive("revokeTimeout", settings.revokeTimeout)
-  positive("rebalanceTimeout", settings.rebalanceTimeout)
-  positive("sessionTimeout", settings.sessionTimeout)
-  positive("heartbeatInterval", settings.heartbeatInterval)
-  positive("commitTimeout", settings.commitTimeout)
-  positive("stopTimeout", settings.stopTimeout)
-  positive("unavailableAfter", settings.unavailableAfter)
-  positive("stalledAfter", settings.stalledAfter)
-  positive("fetch.maxWait", settings.fetchMaxWait)
-  positive("maxPollRecords", settings.maxPollRecords, true)
-  positive("fetch.maxBytesPerPartition", settings.fetchMaxBytesPerPartition, true)
-  positive("fetch.maxBytes", settings.fetchMaxBytes, true)
-  positive("fetch.minBytes", settings.fetchMinBytes, true)
-  positive("prefetch.partitionRecords", settings.prefetch.partitionRecords, true)
-  positive("prefetch.totalRecords", settings.prefetch.totalRecords, true)
+  refuse("groupId", settings.groupId.length > 0, "expected a name, found an empty one")
   refuse(
     "heartbeatInterval",
     settings.heartbeatInterval * 3 <= settings.sessionTimeout,
@@ -220,6 +251,5 @@ export const make = (
     settings.groupInstanceId === undefined || capabilities.staticMembership,
     "this driver has no static membership: leave it out"
   )
-  const [first, ...rest] = problems
-  return first === undefined ? Either.right(settings) : Either.left(rest.reduce(ConfigError.And, first))
+  return problems.orElse(() => settings)
 }
