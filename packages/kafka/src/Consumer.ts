@@ -21,6 +21,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as ConsumerRecord from "./ConsumerRecord.ts"
 import type { Entry } from "./engine/consumer/Decoder.ts"
+import * as EndOffsets from "./engine/consumer/EndOffsets.ts"
 import { type Handler, type Hooks, HooksId, run as runForEach } from "./engine/consumer/forEach.ts"
 import type { Lane } from "./engine/consumer/Lane.ts"
 import type { PartitionBuffer } from "./engine/consumer/PartitionBuffer.ts"
@@ -386,10 +387,18 @@ export const make = (
     const loop: RunLoop = new RunLoop(settings, session, scope, clock, emit, ended)
     notify = loop.onNotice
     yield* Effect.forkIn(Effect.interruptible(loop.run), scope)
+    if (emit.enabled) yield* Effect.forkIn(Effect.interruptible(EndOffsets.watch(loop)), scope)
     const close = yield* Effect.cached(Effect.uninterruptible(
       Effect.zipRight(loop.stop, Scope.close(scope, Exit.void))
     ))
-    yield* Effect.addFinalizer(() => close)
+    yield* Effect.addFinalizer(() =>
+      Effect.zipRight(
+        close,
+        Effect.sync(() => {
+          if (emit.enabled) emit({ _tag: "ConsumerClosed", groupId: settings.groupId })
+        })
+      )
+    )
     return makeService(loop, session, (topic) => registry.resolve(topic), emit, close)
   })
 

@@ -83,7 +83,7 @@ export class Assignments {
         this.context.die(this.context.failureOf(resolved.cause, "it could not find out where to start"))
       )
     }
-    const { nowhere, positions } = resolved.value
+    const { committed, nowhere, positions } = resolved.value
     const seeks: Array<Effect.Effect<void>> = []
     const assigned: Array<PartitionBuffer> = []
     for (const buffer of buffers) {
@@ -113,6 +113,7 @@ export class Assignments {
         groupId: this.context.settings.groupId,
         partitions: assigned.map((one) => one.topicPartition),
         positions: assigned.map((one) => one.start),
+        committed: assigned.map((one) => committed.get(one.key)),
         millis: now - (this.rebalancingSince ?? now)
       })
     }

@@ -24,6 +24,8 @@ export interface Wanted {
 
 export interface Resolved {
   readonly positions: ReadonlyMap<TopicPartition.Key, bigint>
+  /** What the group has committed, where that was looked up. */
+  readonly committed: ReadonlyMap<TopicPartition.Key, bigint>
   /** Partitions that have nowhere to start, and why. It concerns no other. */
   readonly nowhere: ReadonlyMap<
     TopicPartition.Key,
@@ -46,6 +48,7 @@ export const resolve = (
   deadline: number
 ): Effect.Effect<Resolved, ClientError | UnknownTopicError> => {
   const positions = new Map<TopicPartition.Key, bigint>()
+  const committed = new Map<TopicPartition.Key, bigint>()
   const nowhere = new Map<
     TopicPartition.Key,
     OffsetOutOfRangeError | UnknownTopicError | KafkaAuthorizationError
@@ -83,10 +86,11 @@ export const resolve = (
       else if (one.explicit === undefined) open.push(one)
     }
     if (open.length > 0) {
-      const committed = yield* lookUp(session.committed(open.map((one) => one.topicPartition)))
+      const found = yield* lookUp(session.committed(open.map((one) => one.topicPartition)))
+      for (const [key, { offset }] of found) committed.set(key, offset)
       for (const one of open) {
         const key = TopicPartition.key(one.topicPartition)
-        const position = committed.get(key)?.offset ?? one.left
+        const position = committed.get(key) ?? one.left
         if (position !== undefined) positions.set(key, position)
       }
     }
@@ -101,6 +105,6 @@ export const resolve = (
       const key = TopicPartition.key(topicPartition)
       if (!positions.has(key) && !nowhere.has(key)) nowhere.set(key, new OffsetOutOfRangeError({ ...topicPartition }))
     }
-    return { positions, nowhere }
+    return { positions, committed, nowhere }
   })
 }
