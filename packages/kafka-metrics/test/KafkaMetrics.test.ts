@@ -1,12 +1,13 @@
-import { InMemoryKafka, KafkaError, KafkaEvent } from "@coffeebuddy/kafka"
+import { Consumer, InMemoryKafka, KafkaError, KafkaEvent } from "@coffeebuddy/kafka"
 import { EffectMetrics, KafkaMetrics, MetricDefinition } from "@coffeebuddy/kafka-metrics"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as TestClock from "effect/TestClock"
 import { Counter, Registry } from "prom-client"
-import { broker, clients, consuming, produce } from "./support.ts"
+import { broker, clients, consuming, Orders, produce } from "./support.ts"
 
 const on = (metrics: Layer.Layer<KafkaMetrics.KafkaMetrics, unknown>) =>
   clients.pipe(Layer.provideMerge(broker), Layer.provideMerge(metrics))
@@ -87,6 +88,49 @@ describe("what is counted", () => {
       expect(yield* value("consumer_lost_partitions_total")).toBe(1)
       expect((yield* text).split("\n").filter((line) => line.includes("partition=\""))).toEqual([])
     }).pipe(Effect.provide(KafkaMetrics.layerPrometheus())))
+})
+
+describe("a partition from which nothing comes", () => {
+  const labels = { partition: "0" }
+
+  it.effect("has its lag all the same: what the group had committed, and where the partition ends", () =>
+    Effect.gen(function*() {
+      yield* produce(5)
+      yield* consuming(5, Effect.void).pipe(Effect.provide(Consumer.layer({ groupId: "kitchen" })))
+      yield* Effect.gen(function*() {
+        const reading = yield* Effect.fork(Consumer.forEach(Orders, () => Effect.void))
+        yield* TestClock.adjust("2 seconds")
+        expect(yield* text).toContain(
+          "kafka_consumer_lag_records{group=\"kitchen\",topic=\"shop.orders\",partition=\"0\"} 0"
+        )
+        expect(yield* text).toContain(
+          "kafka_consumer_committed_lag_records{group=\"kitchen\",topic=\"shop.orders\",partition=\"0\"} 0"
+        )
+        yield* Fiber.interrupt(reading)
+      }).pipe(Effect.provide(Consumer.layer({ groupId: "kitchen" })))
+    }).pipe(Effect.provide(on(KafkaMetrics.layerPrometheus()))))
+
+  it.effect("because its reader stands still and its buffer is full, falls behind visibly", () =>
+    Effect.gen(function*() {
+      yield* produce(5)
+      const reading = yield* Effect.fork(Consumer.forEach(Orders, () => Effect.never, { maxAhead: 1 }))
+      yield* TestClock.adjust("1 second")
+      yield* produce(100)
+      yield* TestClock.adjust("5 seconds")
+      yield* produce(100)
+      yield* TestClock.adjust("12 seconds")
+      expect(yield* value("consumer_high_watermark", labels)).toBe(205)
+      expect(yield* value("consumer_fetched_records_total")).toBeLessThan(205)
+      yield* Fiber.interrupt(reading)
+    }).pipe(
+      Effect.provide(Consumer.layer({
+        groupId: "kitchen",
+        maxPollRecords: 1,
+        fetch: { maxBytesPerPartition: 100, maxBytes: 1000 },
+        prefetch: { partitionBytes: 200, totalBytes: 1000 }
+      })),
+      Effect.provide(on(KafkaMetrics.layerPrometheus()))
+    ))
 })
 
 describe("several of one kind in one process", () => {
