@@ -33,6 +33,7 @@ import * as streams from "./engine/consumer/streams.ts"
 import type * as Subscriber from "./engine/consumer/Subscriber.ts"
 import { run as runTransform } from "./engine/consumer/transform.ts"
 import * as Observe from "./engine/observe.ts"
+import { notBefore } from "./engine/timestamp.ts"
 import * as Tracing from "./engine/tracing.ts"
 import { type ConsumerSession, KafkaClient, type OffsetSpec } from "./KafkaClient.ts"
 import {
@@ -644,6 +645,17 @@ const makeService = (
       })
     }))
 
+  const specOf = (position: { readonly timestamp: bigint | number | Date }) => {
+    const timestamp = notBefore(position.timestamp)
+    return timestamp !== undefined ? Effect.succeed({ timestamp }) : Effect.fail(
+      new ConsumerError({
+        reason: "subscription",
+        groupId,
+        description: `${String(position.timestamp)} is not a time`
+      })
+    )
+  }
+
   const endsOf = (bound: Bound) => (from: Subscriber.Source) =>
     Effect.gen(function*() {
       const topic = from._tag === "Topics" ? [...from.topics][0]! : from._tag === "Manual" ? from.topic : ""
@@ -657,10 +669,7 @@ const makeService = (
           [TopicPartition.key(TopicPartition.make(topic, partition)), offset] as const
         ))
       }
-      const spec: OffsetSpec = bound === "end"
-        ? "latest"
-        : { timestamp: BigInt(bound.timestamp instanceof Date ? bound.timestamp.getTime() : bound.timestamp) }
-      return yield* ask(session.offsets(partitions, spec))
+      return yield* ask(session.offsets(partitions, bound === "end" ? "latest" : yield* specOf(bound)))
     })
 
   const commit: Service["commit"] = (records) =>

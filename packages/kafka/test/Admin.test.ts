@@ -396,6 +396,20 @@ describe("the age of the oldest unread record", () => {
       expect(never.get("orders:0")).toBe(now)
     }))
 
+  it.effect("takes a clock that stands between two milliseconds", () =>
+    Effect.gen(function*() {
+      const behind = { topicPartition: TopicPartition.make("orders", 0), unread: 1n }
+      const found = yield* timeLag(
+        [behind],
+        now + 0.25,
+        (asked, timestamp) =>
+          Effect.succeed(
+            new Map(asked.map((tp) => [TopicPartition.key(tp), BigInt(now - 5000) >= timestamp ? 1n : 2n]))
+          )
+      )
+      expect(found.get("orders:0")).toBeGreaterThanOrEqual(5000)
+    }))
+
   it.effect("asks nothing where nothing is unread", () =>
     Effect.gen(function*() {
       expect(yield* timeLag([], now, () => Effect.fail("asked"))).toEqual(new Map())

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
 import * as Consumer from "../../src/Consumer.ts"
 import { InMemoryBroker } from "../../src/InMemoryKafka.ts"
 import { broker, consumer, Orders, Runs, texts, write } from "./support.ts"
@@ -39,6 +41,54 @@ describe("Consumer.stream", () => {
       const kafka = yield* InMemoryBroker
       expect(yield* kafka.committed("group")).toEqual([{ topic: "runs", partition: 0, offset: 7n }])
     }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
+  it.effect("one bounded stream after the other, with records and without, each ends", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(3))
+      const until = (offset: bigint) =>
+        Effect.map(
+          Stream.runCollect(Consumer.streamUntil(Runs, { offset }, { partitions: [{ partition: 0, offset: 0n }] })),
+          values
+        )
+      for (const offset of [3n, 0n, 2n, 0n]) expect(yield* until(offset)).toEqual(texts(Number(offset)))
+      // nobody reads anything for a while
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* until(0n)).toEqual([])
+      expect(yield* until(3n)).toEqual(texts(3))
+      // a stream that joined the group would end all others
+      expect(yield* Effect.flip(Stream.runDrain(Consumer.stream(Runs)))).toMatchObject({ reason: "subscription" })
+      expect(yield* until(3n)).toEqual(texts(3))
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
+  it.effect("as a member that has been given no partition, too", () =>
+    Effect.gen(function*() {
+      const kafka = yield* InMemoryBroker
+      yield* write("runs", 0, texts(3))
+      yield* kafka.join("group", ["runs"], { assignment: "cooperative" })
+      const read = Effect.map(Stream.runCollect(Consumer.streamUntil(Runs, "end")), values)
+      const reading = yield* Effect.fork(Effect.zip(read, read))
+      yield* TestClock.adjust("1 minute")
+      const [first, second] = yield* Fiber.join(reading)
+      expect(second).toEqual(first)
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
+  it.effect("partitions read by one stream after the other end when all of them have", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(3))
+      yield* write("runs", 1, texts(3, 3))
+      const until = (partitions: ReadonlyArray<number>) =>
+        Effect.map(
+          Stream.runCollect(
+            Consumer.streamUntil(Runs, "end", {
+              partitions: partitions.map((partition) => ({ partition, offset: "earliest" as const }))
+            })
+          ),
+          (records) => values(records).sort()
+        )
+      expect(yield* until([1])).toEqual(texts(3, 3))
+      expect(yield* until([0, 1])).toEqual(texts(6))
+      expect(yield* until([0])).toEqual(texts(3))
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(2))))
 
   it.effect("two streams of one consumer each see their own topic", () =>
     Effect.gen(function*() {

@@ -36,6 +36,7 @@ describe("administration", () => {
       assert.strictEqual(yield* create(topic("a", { config: { "retention.ms": "long" } })), "INVALID_CONFIG")
       assert.strictEqual(yield* create(topic("a", { config: { "cleanup.policy": "burn" } })), "INVALID_CONFIG")
       assert.strictEqual(yield* create(topic("a", { config: { "retention.ms": "-2" } })), "INVALID_CONFIG")
+      assert.strictEqual(yield* create(topic("a", { config: { "retention.ms": "1.5" } })), "INVALID_CONFIG")
       assert.strictEqual(yield* create(topic("both", { config: { "cleanup.policy": "compact, delete" } })), "fine")
       assert.strictEqual(yield* create(topic("a.b")), "fine")
       assert.strictEqual(yield* create(topic("a_b")), "INVALID_TOPIC_EXCEPTION")

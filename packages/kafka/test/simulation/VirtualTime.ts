@@ -58,12 +58,12 @@ export class VirtualTime implements Clock.Clock, Scheduler.Scheduler {
   }
 
   readonly currentTimeMillis = Effect.sync(() => this.millis)
-  readonly currentTimeNanos = Effect.sync(() => BigInt(this.millis) * 1_000_000n)
+  readonly currentTimeNanos = Effect.sync(() => this.unsafeCurrentTimeNanos())
   unsafeCurrentTimeMillis(): number {
     return this.millis
   }
   unsafeCurrentTimeNanos(): bigint {
-    return BigInt(this.millis) * 1_000_000n
+    return BigInt(Math.floor(this.millis * 1000)) * 1000n
   }
 
   /** Milliseconds since the beginning. */

@@ -70,8 +70,9 @@ export const problem = (entries: Readonly<Record<string, string>>): string | und
         return `${name} is "${value}", and must be one of ${allowed.join(", ")}`
       }
     } else if (least !== undefined) {
-      if (value.trim() === "" || !(Number(value) >= least)) {
-        return `${name} is "${value}", and must be a number of ${least} or more`
+      const whole = name !== "min.cleanable.dirty.ratio"
+      if (value.trim() === "" || !(Number(value) >= least) || (whole && !/^[+-]?\d+$/.test(value.trim()))) {
+        return `${name} is "${value}", and must be a ${whole ? "whole " : ""}number of ${least} or more`
       }
     } else if (!others.has(name)) return `unknown topic config name: ${name}`
   }

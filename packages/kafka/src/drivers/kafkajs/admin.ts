@@ -171,7 +171,7 @@ const requests = (environment: Connection.Environment, cluster: ClusterRequests)
       const broker = await cluster.broker(leader)
       const { responses } = await broker.listOffsets({
         isolationLevel: readUncommitted,
-        topics: byTopic(wanted, ({ partition }) => ({ partition, timestamp: Number(timestamp) }))
+        topics: byTopic(wanted, ({ partition }) => ({ partition, timestamp }))
       })
       return responses.flatMap(({ partitions, topic }) =>
         throwFirst(partitions).map(({ offset, partition }) =>

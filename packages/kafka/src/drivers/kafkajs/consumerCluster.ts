@@ -268,7 +268,7 @@ export class ConsumerRequests {
     if (partitions.length === 0) return Effect.succeed(new Map())
     const found = typeof spec === "string"
       ? this.offsetsAt(partitions, timestamps[spec], operation)
-      : Effect.flatMap(this.offsetsAt(partitions, Number(spec.timestamp), operation), (offsets) => {
+      : Effect.flatMap(this.offsetsAt(partitions, spec.timestamp, operation), (offsets) => {
         // none that late: the end
         const beyond = partitions.filter((tp) => (offsets.get(TopicPartition.key(tp)) ?? 0n) < 0n)
         return beyond.length === 0 ? Effect.succeed(offsets) : Effect.map(
@@ -288,7 +288,7 @@ export class ConsumerRequests {
 
   private offsetsAt(
     partitions: Partitions,
-    timestamp: number,
+    timestamp: number | bigint,
     operation: string
   ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, LookupError> {
     return Effect.suspend(() => {

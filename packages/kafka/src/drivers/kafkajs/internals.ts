@@ -165,7 +165,7 @@ export interface Broker {
   }) => Promise<FetchResponse>
   readonly listOffsets: (request: {
     readonly isolationLevel: number
-    readonly topics: ReadonlyArray<OfTopic<{ readonly partition: number; readonly timestamp: number }>>
+    readonly topics: ReadonlyArray<OfTopic<{ readonly partition: number; readonly timestamp: number | bigint }>>
   }) => Promise<{
     readonly responses: ReadonlyArray<OfTopic<Part & { readonly partition: number; readonly offset: string }>>
   }>

@@ -12,17 +12,24 @@ import type {
   TopicRef
 } from "../../Admin.ts"
 import type { AdminSession, GroupDescription, OffsetSpec } from "../../KafkaClient.ts"
-import { type ClientError, GroupActiveError, type UnknownTopicError } from "../../KafkaError.ts"
+import { type ClientError, GroupActiveError, KafkaRequestError, type UnknownTopicError } from "../../KafkaError.ts"
 import * as Topic from "../../Topic.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
+import { notBefore } from "../timestamp.ts"
 import * as topics from "../topics.ts"
 import { type Behind, timeLag } from "./timeLag.ts"
 
-const specOf = (position: Position): OffsetSpec => {
-  if (position === "earliest" || position === "latest") return position
-  const { timestamp } = position
-  if (typeof timestamp === "bigint") return { timestamp }
-  return { timestamp: BigInt(Math.floor(Number(timestamp))) }
+const specOf = (operation: string, position: Position): Effect.Effect<OffsetSpec, KafkaRequestError> => {
+  if (position === "earliest" || position === "latest") return Effect.succeed(position)
+  const timestamp = notBefore(position.timestamp)
+  return timestamp !== undefined ? Effect.succeed({ timestamp }) : Effect.fail(
+    new KafkaRequestError({
+      operation,
+      code: "INVALID_TIMESTAMP",
+      retriable: false,
+      reason: `${String(position.timestamp)} is not a time`
+    })
+  )
 }
 
 const byTopicAndPartition = (
@@ -133,7 +140,7 @@ export const overSession = (session: AdminSession, resolve: (topic: Topic.Any) =
     listOffsets: (of, position) =>
       Effect.gen(function*() {
         const partitions = yield* partitionsOf(of)
-        const offsets = yield* offsetsOf(partitions, specOf(position))
+        const offsets = yield* offsetsOf(partitions, yield* specOf("list offsets", position))
         return partitions.flatMap((tp): ReadonlyArray<PartitionOffset> => {
           const offset = offsets.get(TopicPartition.key(tp))
           return offset === undefined ? [] : [{ topic: tp.topic, partition: tp.partition, offset }]
@@ -178,7 +185,7 @@ export const overSession = (session: AdminSession, resolve: (topic: Topic.Any) =
         const latest = yield* offsetsOf(partitions, "latest")
         const wanted = typeof to === "object" && "offset" in to
           ? undefined
-          : yield* offsetsOf(partitions, specOf(to))
+          : yield* offsetsOf(partitions, yield* specOf(operation, to))
         const committed = yield* session.groupOffsets(groupId)
         const resets = partitions.map((tp): OffsetReset => {
           const key = TopicPartition.key(tp)

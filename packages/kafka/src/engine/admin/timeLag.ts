@@ -43,7 +43,10 @@ const ask = <E>(
   return Effect.forEach(
     byAge,
     ([age, partitions]) =>
-      Effect.map(offsetsAt(partitions, BigInt(Math.max(0, now - age))), (offsets) => [age, offsets] as const),
+      Effect.map(
+        offsetsAt(partitions, BigInt(Math.max(0, Math.floor(now - age)))),
+        (offsets) => [age, offsets] as const
+      ),
     { concurrency: 4 }
   ).pipe(Effect.map((answers) => {
     const found = new Map(answers)

@@ -16,6 +16,7 @@ import type { Lane } from "./Lane.ts"
 import { PartitionBuffer } from "./PartitionBuffer.ts"
 import * as Positions from "./Positions.ts"
 import type { StreamError } from "./StreamError.ts"
+import { covers, type Subscriber } from "./Subscriber.ts"
 import type { Subscribers } from "./Subscribers.ts"
 
 export class Assignments {
@@ -25,6 +26,8 @@ export class Assignments {
   readonly lanes = new Map<PartitionBuffer, Lane<StreamError>>()
   /** What the group has given us, whether a stream reads it or not. */
   readonly owned = new Set<TopicPartition.Key>()
+  /** Whether the last assignment has come, and nothing of it was taken away since. */
+  private isKnown = false
   gates: Array<Gate> = []
   rebalancingSince: number | undefined = undefined
   /** Where readers were when partitions were revoked: for groups that never commit. */
@@ -105,7 +108,10 @@ export class Assignments {
       this.lanes.set(buffer, lane)
       lane.add(buffer)
     }
-    for (const subscriber of this.subscribers.all) if (subscriber.requested) subscriber.onPositioned()
+    this.isKnown = true
+    for (const subscriber of this.subscribers.all) {
+      if (subscriber.requested && this.isComplete(subscriber)) subscriber.onPositioned()
+    }
     if (this.context.emit.enabled) {
       const now = this.context.now()
       this.context.emit({
@@ -122,6 +128,32 @@ export class Assignments {
       Effect.all(seeks, { discard: true }),
       reply === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(reply, positions))
     )
+  }
+
+  /** Whether all partitions that a stream names have come, where it names some. */
+  private isComplete({ source }: Subscriber): boolean {
+    return source._tag !== "Manual" ||
+      [...source.partitions.keys()].every((partition) =>
+        this.partitions.get(TopicPartition.key(TopicPartition.make(source.topic, partition)))?.status === "active"
+      )
+  }
+
+  /** Whether a stream has all it will get before the next rebalance, which may be nothing. */
+  hasArrivedFor({ lanes, source }: Subscriber): boolean {
+    if (!this.isKnown || this.rebalancingSince !== undefined) return false
+    for (const key of this.owned) {
+      if (!covers(source, TopicPartition.fromKey(key))) continue
+      const partition = this.partitions.get(key)
+      const lane = partition?.status === "active" ? this.lanes.get(partition) : undefined
+      if (lane === undefined || !lanes.has(lane)) return false
+    }
+    return true
+  }
+
+  /** A partition that no group has given us is read no more. */
+  drop(partition: PartitionBuffer): void {
+    this.owned.delete(partition.key)
+    this.end(partition)
   }
 
   /** No more of it is handed out; what is in hand may be committed. */
@@ -150,6 +182,7 @@ export class Assignments {
     reply: Deferred.Deferred<void>
   ): void {
     this.rebalancingSince ??= this.context.now()
+    this.isKnown = false
     const buffers: Array<PartitionBuffer> = []
     for (const topicPartition of partitions) {
       const key = TopicPartition.key(topicPartition)
@@ -171,6 +204,7 @@ export class Assignments {
   }
 
   lose(partitions: ReadonlyArray<TopicPartition.TopicPartition>): void {
+    this.isKnown = false
     for (const topicPartition of partitions) {
       const key = TopicPartition.key(topicPartition)
       this.owned.delete(key)

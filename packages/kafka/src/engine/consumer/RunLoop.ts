@@ -425,6 +425,8 @@ export class RunLoop implements EngineContext {
       const own = [...this.partitions.values()].filter((one) => covers(subscriber.source, one.topicPartition))
       if (waiting && own.some((one) => !one.isCommitted || this.commits.book.has(one))) continue
       this.subscribers.all.delete(subscriber)
+      // nobody takes away what was never a group's to give
+      if (subscriber.source._tag === "Manual") { for (const one of own) this.assignments.drop(one) }
     }
   }
 
@@ -433,9 +435,14 @@ export class RunLoop implements EngineContext {
     if (this.subscribing || this.stopping !== undefined) return Effect.void
     const { subscription } = this.subscribers
     const fingerprint = describe(subscription)
+    for (const subscriber of this.subscribers.all) {
+      if (subscriber.requested) continue
+      subscriber.requested = true
+      // the driver reads it already
+      if (fingerprint === this.subscribed && this.assignments.hasArrivedFor(subscriber)) subscriber.onPositioned()
+    }
     if (fingerprint === this.subscribed) return Effect.void
     this.subscribing = true
-    for (const subscriber of this.subscribers.all) subscriber.requested = true
     return Effect.asVoid(Effect.forkIn(
       Effect.flatMap(
         Effect.exit(Retry.until(this.session.subscribe(subscription), {

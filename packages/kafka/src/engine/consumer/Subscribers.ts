@@ -7,14 +7,17 @@ import { covers, overlap, type Source, type Subscriber } from "./Subscriber.ts"
 
 export class Subscribers {
   readonly all = new Set<Subscriber>()
+  /** Whether streams name their partitions, or join the group: the first one decides. */
+  private manual: boolean | undefined = undefined
 
   /** Adds a stream, or says why it can't be. */
   add(subscriber: Subscriber): string | undefined {
+    const manual = subscriber.source._tag === "Manual"
+    if (manual !== (this.manual ?? manual)) {
+      return "one stream names its partitions and another joins the group: use two consumers"
+    }
     for (const other of this.all) {
       if (other.closedAt !== undefined) continue
-      if ((other.source._tag === "Manual") !== (subscriber.source._tag === "Manual")) {
-        return "one stream names its partitions and another joins the group: use two consumers"
-      }
       if (other.source._tag === "Pattern" || subscriber.source._tag === "Pattern") {
         return "a pattern needs a consumer of its own: two sources would share topics"
       }
@@ -22,6 +25,7 @@ export class Subscribers {
         return "another stream of this consumer reads the same topic: they would share its records"
       }
     }
+    this.manual = manual
     this.all.add(subscriber)
     return undefined
   }
@@ -49,11 +53,11 @@ export class Subscribers {
 
   /** What the driver has to read for all of them. */
   get subscription(): KafkaClient.Subscription {
-    return toSubscription([...this.all].map((one) => one.source))
+    return toSubscription([...this.all].map((one) => one.source), this.manual === true)
   }
 }
 
-const toSubscription = (sources: ReadonlyArray<Source>): KafkaClient.Subscription => {
+const toSubscription = (sources: ReadonlyArray<Source>, manual: boolean): KafkaClient.Subscription => {
   const topics = new Set<string>()
   const partitions: Array<TopicPartition.TopicPartition> = []
   for (const source of sources) {
@@ -61,7 +65,7 @@ const toSubscription = (sources: ReadonlyArray<Source>): KafkaClient.Subscriptio
     if (source._tag === "Topics") { for (const topic of source.topics) topics.add(topic) }
     else for (const partition of source.partitions.keys()) partitions.push(TopicPartition.make(source.topic, partition))
   }
-  return partitions.length > 0 ? { _tag: "Manual", partitions } : { _tag: "Topics", topics }
+  return manual ? { _tag: "Manual", partitions } : { _tag: "Topics", topics }
 }
 
 /** The same text for the same subscription. */

@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
+import * as Admin from "../../../src/Admin.ts"
 import * as Producer from "../../../src/Producer.ts"
 import * as Serde from "../../../src/Serde.ts"
 import * as Topic from "../../../src/Topic.ts"
@@ -41,6 +42,37 @@ export const bounds = (kafka: Suite) =>
           Stream.runCollect
         )
         expect(values(records).sort()).toEqual(texts(10))
+      })
+    )
+
+    kafka.test(
+      "a time between two milliseconds, before 1970, or never; and what is no time is refused",
+      Effect.gen(function*() {
+        const topic = yield* makeTextTopic()
+        const at = 1_700_000_000_000
+        yield* Producer.sendAll(
+          topic,
+          [at, at + 1, at + 2].map((timestamp) => ({ key: null, value: `${timestamp - at}`, timestamp }))
+        )
+        const consumer = yield* member()
+        const until = (timestamp: bigint | number | Date) =>
+          Effect.map(
+            Stream.runCollect(
+              consumer.streamUntil(topic, { timestamp }, { partitions: [{ partition: 0, offset: "earliest" }] })
+            ),
+            values
+          )
+        expect(yield* until(at + 0.5)).toEqual(["0"])
+        expect(yield* until(new Date(at + 2))).toEqual(["0", "1"])
+        expect(yield* until(-1)).toEqual([])
+        expect(yield* until(-1n)).toEqual([])
+        expect(yield* until(Infinity)).toEqual(["0", "1", "2"])
+        expect(yield* Effect.flip(until(new Date(Number.NaN)))).toMatchObject({ _tag: "ConsumerError" })
+        const listed = (timestamp: number) =>
+          Effect.map(Admin.listOffsets([topic], { timestamp }), ([one]) => one!.offset)
+        expect(yield* listed(at + 0.5)).toBe(1n)
+        expect(yield* listed(-1)).toBe(0n)
+        expect(yield* Effect.flip(listed(Number.NaN))).toMatchObject({ _tag: "KafkaRequestError" })
       })
     )
 
