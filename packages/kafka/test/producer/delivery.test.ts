@@ -1,4 +1,9 @@
-import { ProducerError, ProducerFencedError, UnknownTopicError } from "@coffeebuddy/kafka/KafkaError"
+import {
+  KafkaConnectionError,
+  ProducerError,
+  ProducerFencedError,
+  UnknownTopicError
+} from "@coffeebuddy/kafka/KafkaError"
 import * as KafkaEvent from "@coffeebuddy/kafka/KafkaEvent"
 import * as Producer from "@coffeebuddy/kafka/Producer"
 import { assert, describe, it } from "@effect/vitest"
@@ -597,6 +602,7 @@ describe("what the observer hears", () => {
       const clientId = "till-4"
       const where = { clientId, topic: "orders", partition: 0, records: 1 }
       assert.deepStrictEqual(events.filter(({ _tag }) => _tag !== "ProducerBuffered"), [
+        { _tag: "Connection", clientId, state: "connected" },
         { _tag: "Produced", ...where, bytes: 84, millis: 7 },
         { _tag: "ProduceRetried", ...where, attempt: 1 },
         { _tag: "ProduceFailed", ...where, error: timeout },
@@ -604,6 +610,35 @@ describe("what the observer hears", () => {
       ])
       assert.deepInclude(events, { _tag: "ProducerBuffered", clientId, records: 1, bytes: 23 })
     }).pipe(Effect.provide(Layer.provide(producer({ clientId: "till-4", maxRequestSize: 1000 }), observer)))
+  })
+
+  it.effect("whether the cluster is there, as its answers show it, and the end", () => {
+    const events: Array<string> = []
+    const observer = Layer.succeed(KafkaEvent.KafkaObserver, {
+      enabled: true,
+      onEvent: (event) => {
+        if (event._tag === "Connection") events.push(event.state)
+        if (event._tag === "ProducerClosed") events.push("closed")
+      }
+    })
+    const gone = new KafkaConnectionError({ operation: "send", brokers: ["till:9092"], reason: "ECONNREFUSED" })
+    return Effect.gen(function*() {
+      const script = yield* Script
+      const sending = yield* Effect.fork(send("a"))
+      for (let attempt = 0; attempt < 2; attempt++) {
+        yield* Effect.flatMap(script.request, (request) => request.fail("retry", gone))
+        yield* TestClock.adjust("1 second")
+      }
+      yield* Effect.flatMap(script.request, (request) => request.fail("retry"))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(events, ["connected", "disconnected"])
+      yield* Effect.flatMap(script.request, (request) => request.store)
+      yield* Fiber.join(sending)
+      assert.deepStrictEqual(events, ["connected", "disconnected", "connected"])
+    }).pipe(
+      Effect.provide(Layer.provide(producer(), observer)),
+      Effect.andThen(() => assert.deepStrictEqual(events.at(-1), "closed"))
+    )
   })
 
   it.effect("an observer that throws is told of once, and harms nothing", () => {

@@ -57,6 +57,12 @@ export const make = (
       requestTimeout: settings.requestTimeout,
       deliveryTimeout
     })
+    if (emit.enabled) emit({ _tag: "Connection", clientId, state: "connected" })
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        if (emit.enabled) emit({ _tag: "ProducerClosed", clientId })
+      })
+    )
     const sender = yield* senders.make({
       session,
       settings,

@@ -116,6 +116,7 @@ export const make = (options: {
         const meaning = accumulator.settle(batch, result, at)
         if (result._tag === "Failed" && result.error._tag === "ProducerFencedError") die(result.error)
         if (!emit.enabled) continue
+        tellConnection(result._tag === "Stored" ? "connected" : result.error._tag)
         if (meaning === "stored") {
           emit({ _tag: "Produced", clientId, topic, partition, records, bytes, millis: at - sentAt })
         } else if (meaning !== "failed") {
@@ -123,6 +124,15 @@ export const make = (options: {
         }
       }
       tellBuffered()
+    }
+
+    let connected = true
+    /** Whether the cluster is there, as the answers show it; what else went wrong says nothing of it. */
+    const tellConnection = (answer: "connected" | SendError["_tag"]): void => {
+      if (answer !== "connected" && answer !== "KafkaConnectionError") return
+      if (connected === (answer === "connected")) return
+      connected = !connected
+      emit({ _tag: "Connection", clientId, state: connected ? "connected" : "disconnected" })
     }
 
     const tellBuffered = (): void => {
