@@ -6,5 +6,6 @@ import { consuming } from "./consuming.ts"
 import { passing } from "./passing.ts"
 import { processing } from "./processing.ts"
 import { producing } from "./producing.ts"
+import { watching } from "./watching.ts"
 
-export const benches: ReadonlyArray<Bench> = [...consuming, ...processing, ...producing, ...passing]
+export const benches: ReadonlyArray<Bench> = [...consuming, ...processing, ...producing, ...passing, ...watching]
