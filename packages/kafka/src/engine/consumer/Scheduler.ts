@@ -43,6 +43,8 @@ export class PartitionWork<Record> {
   lastDone: Task<Record> | undefined = undefined
   /** Records from this place on are not begun any more: those before it are, so that the watermark catches up. */
   cutoff = Infinity
+  /** How long those that were passed over are waited for once it is withdrawn, in milliseconds since 1970. */
+  private patience = Infinity
   /** The chains whose first was postponed, with their lengths. */
   private readonly stuckChains = new Map<unknown, number>()
   private count = 0
@@ -105,12 +107,19 @@ export class PartitionWork<Record> {
     this.running--
   }
 
-  /** Nothing new is begun. What was passed over by others still is: left out, those others would be handled again. */
-  withdraw(): void {
+  /**
+   * Nothing new is begun. What was passed over by others still is: left out, those others would be handled again. What
+   * has to wait longer than `until`, in milliseconds, is left out all the same, and what is behind it.
+   */
+  withdraw(until = this.patience): void {
+    this.patience = Math.min(this.patience, until)
     let last = this.entries.length - 1
     while (last >= this.head && !this.entries[last]!.done && !this.entries[last]!.running) last--
     const furthest = last >= this.head ? this.entries[last]!.place : (this.entries[this.head]?.place ?? this.count) - 1
     this.cutoff = Math.min(this.cutoff, furthest + 1)
+    for (let index = this.head; index < this.entries.length && this.entries[index]!.place < this.cutoff; index++) {
+      if (this.entries[index]!.due > this.patience) this.cutoff = this.entries[index]!.place
+    }
   }
 
   get withdrawn(): boolean {
@@ -244,8 +253,8 @@ export class Scheduler<Record extends ConsumerRecord.Any> {
     for (const task of tasks) work.giveBack(task)
     first.together = tasks.length
     work.stick(first)
-    if (work.withdrawn) work.withdraw()
     this.delay(first, due)
+    if (work.withdrawn) work.withdraw()
   }
 
   /** Begins those behind a record of a chain too, as far as they may be, to be handled with it. */
@@ -320,13 +329,13 @@ export class Scheduler<Record extends ConsumerRecord.Any> {
   }
 
   /** Begins nothing new of a partition: see {@link PartitionWork.withdraw}. */
-  withdraw(partition: PartitionBuffer): void {
-    this.works.get(partition)?.withdraw()
+  withdraw(partition: PartitionBuffer, until?: number): void {
+    this.works.get(partition)?.withdraw(until)
   }
 
   /** Begins nothing new. */
-  withdrawAll(): void {
-    for (const work of this.works.values()) work.withdraw()
+  withdrawAll(until?: number): void {
+    for (const work of this.works.values()) work.withdraw(until)
   }
 
   /** The partition has ended for good. */

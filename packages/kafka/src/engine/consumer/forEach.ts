@@ -161,7 +161,7 @@ export const run = <E, R, E2, R2>(
       return watermark !== undefined && watermark > (partition.committed ?? partition.start)
     }
     lane.onRemoved = (partition) => {
-      scheduler.withdraw(partition)
+      scheduler.withdraw(partition, loop.now() + settings.revokeTimeout)
       if (partition.status === "ended") scheduler.remove(partition)
       if (allDone()) bell.ring(options.concurrency)
     }
@@ -258,7 +258,7 @@ export const run = <E, R, E2, R2>(
     })
     const ending = Effect.sync(() => {
       ended = true
-      scheduler.withdrawAll()
+      scheduler.withdrawAll(loop.now() + options.gracePeriod)
       bell.ring(options.concurrency)
     }).pipe(Effect.zipRight(Deferred.succeed(over, undefined)))
     const grace = Deferred.await(over).pipe(Effect.zipRight(Effect.sleep(Duration.millis(options.gracePeriod))))
