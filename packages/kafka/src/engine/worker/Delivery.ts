@@ -102,5 +102,9 @@ export class Delivery implements Undecoded, ConsumerRecord.Origin {
 /** A record of a retry topic. What others have written there counts as first read there. */
 export const returned = (raw: RawRecord, slug: string): Delivery => new Delivery(raw, slug, readRetry(raw.headers))
 
+/** A record of which it is said where it came from. */
+export const fromMark = (raw: RawRecord, slug: string, mark: Unmarked<RetryMark>): Delivery =>
+  new Delivery(raw, slug, mark)
+
 /** A record of the topic itself. */
 export const direct = (raw: RawRecord, slug: string): Delivery => new Delivery(raw, slug, undefined)
