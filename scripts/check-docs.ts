@@ -5,6 +5,7 @@
  *    with the settings of the repository. A block stands alone, unless it says "```ts continue": then it goes on where
  *    the block before it in the same file ended. "```ts no-check: <reason>" is the one way out.
  * 2. Every export of a public module has a docstring with `@since` and `@category`.
+ * 3. Every link of a Markdown file to another file, or to a heading, leads somewhere.
  *
  * Each complaint names file, line and column, and makes the exit code 1.
  */
@@ -167,6 +168,44 @@ const docstringsOf = (file: string, text: string): ReadonlyArray<Complaint> => {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// links
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Blank, so that what stands in code is neither link nor heading. */
+const withoutCode = (text: string): string =>
+  text.replace(/^( *)```[^]*?^ *```/gm, (block) => block.replace(/[^\n]/g, "")).replace(
+    /`[^`\n]*`/g,
+    (code) => code.replace(/[[\]()#]/g, " ")
+  )
+
+/** A heading's anchor, as GitHub makes it. */
+const anchorOf = (heading: string): string =>
+  heading.replace(/\[([^\]]*)\]\([^)]*\)/g, "$1").trim().toLowerCase().replace(/[^\p{L}\p{N}\s_-]/gu, "").replace(
+    /\s/g,
+    "-"
+  )
+
+const anchorsOf = (file: string): ReadonlySet<string> =>
+  new Set(
+    [...read(file).replace(/^```[^]*?^```/gm, "").matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) => anchorOf(heading))
+  )
+
+const brokenLinks = (file: string, text: string): ReadonlyArray<Complaint> =>
+  withoutCode(text).split("\n").flatMap((line, index) =>
+    [...line.matchAll(/\]\(([^)\s]+)\)/g)].flatMap((link) => {
+      const [, target = ""] = link
+      if (/^[a-z]+:/.test(target)) return []
+      const [path = "", anchor] = target.split("#")
+      const to = path === "" ? file : Path.posix.join(Path.posix.dirname(file), path)
+      const where = `${file}:${index + 1}:${link.index + 1}`
+      if (!Fs.existsSync(Path.join(root, to))) return [{ where, what: `there is no ${to}` }]
+      return anchor === undefined || (to.endsWith(".md") && anchorsOf(to).has(anchor))
+        ? []
+        : [{ where, what: `${to} has no heading "#${anchor}"` }]
+    })
+  )
+
+// ---------------------------------------------------------------------------------------------------------------------
 
 const packages = Fs.readdirSync(Path.join(root, "packages")).map((name) => `packages/${name}`)
 const sources = packages.flatMap((folder) => filesBelow(`${folder}/src`, ".ts"))
@@ -179,6 +218,7 @@ const documents = [
 const complaints: Array<Complaint> = []
 const modules = [...documents, ...sources].flatMap((file) => examplesOf(file, read(file), complaints))
 complaints.push(...typeCheck(modules))
+for (const file of documents) complaints.push(...brokenLinks(file, read(file)))
 for (const file of sources) {
   complaints.push(...bareExamples(file, read(file)))
   const isPublic = /^packages\/[^/]+\/src\/[^/]+\.ts$/.test(file) && !file.endsWith("/index.ts")
