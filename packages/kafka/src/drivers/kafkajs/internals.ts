@@ -9,7 +9,8 @@
  * error in it and drops the rest: here each part is put to kafkajs by itself, and has its own error. Brokers that have
  * yet to answer something else are not asked for metadata. And an idle connection is left in peace.
  */
-import { type Cluster, type Kafka, type Message, PartitionAssigners, type PartitionMetadata } from "kafkajs"
+import { type Cluster, type Kafka, PartitionAssigners, type PartitionMetadata } from "kafkajs"
+import type { EncodedMessage } from "./producerRecords.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // requests
@@ -39,6 +40,12 @@ interface CommittedOffset {
 /** Part of an answer. */
 interface Part {
   readonly error?: unknown
+}
+
+export interface ProducedMessages {
+  readonly partition: number
+  readonly firstSequence: number | undefined
+  readonly messages: Array<EncodedMessage>
 }
 
 export interface ProducedPartition extends Part {
@@ -115,11 +122,11 @@ export interface Broker {
   readonly disconnect: () => Promise<void>
 
   readonly produce: (
-    request: Partial<ProducerIdentity> & {
-      readonly topicData: ReadonlyArray<
-        OfTopic<{ readonly partition: number; readonly firstSequence?: number; readonly messages: Array<Message> }>
-      >
-      readonly transactionalId?: string | undefined
+    request: {
+      readonly topicData: ReadonlyArray<OfTopic<ProducedMessages>>
+      readonly transactionalId: string | undefined
+      readonly producerId: string | undefined
+      readonly producerEpoch: number | undefined
       readonly acks: number
       readonly timeout: number
       readonly compression: number

@@ -5,11 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Message } from "kafkajs"
 import type { Capabilities, ProducerSession, ProducerSessionOptions } from "../../KafkaClient.ts"
 import type { ClientError, ProducerFencedError, UnsupportedFeatureError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
-import type { Pending } from "../producer/pending.ts"
 import type { Identity } from "../producer/sequences.ts"
 import * as Session from "../producer/session.ts"
 import { byTopic, type Group, type Produced, type Transport } from "../producer/transport.ts"
@@ -17,7 +15,7 @@ import { ClusterRequests, isMetadata, leadersOf } from "./cluster.ts"
 import * as Compression from "./compression.ts"
 import * as Connection from "./connection.ts"
 import { meaning, protocolCode } from "./errors.ts"
-import type { Broker } from "./internals.ts"
+import type { Broker, ProducedMessages } from "./internals.ts"
 import { message } from "./producerRecords.ts"
 
 export const open = (
@@ -45,31 +43,25 @@ const transport = (
   const { requestTimeout, transactionTimeout, transactionalId } = options
   const acks = options.acks === "all" ? -1 : options.acks === "leader" ? 1 : 0
 
-  /** kafkajs measures and encodes each time it is asked: records are made messages once. */
-  const messages = new WeakMap<Pending, Array<Message>>()
-  const messagesOf = (one: Pending): Array<Message> => {
-    let found = messages.get(one)
-    if (found === undefined) messages.set(one, found = one.batch.records.map(message))
-    return found
+  const produce = ({ identity, members }: Group): Parameters<Broker["produce"]>[0] => {
+    const topics = new Map<string, Array<ProducedMessages>>()
+    for (const one of members) {
+      const { partition, topic } = one.batch
+      const entry = { partition, firstSequence: identity && one.sequence, messages: one.batch.records.map(message) }
+      const same = topics.get(topic)
+      if (same === undefined) topics.set(topic, [entry])
+      else same.push(entry)
+    }
+    return {
+      acks,
+      timeout: requestTimeout,
+      compression,
+      topicData: Array.from(topics, ([topic, partitions]) => ({ topic, partitions })),
+      producerId: identity && String(identity.producerId),
+      producerEpoch: identity?.producerEpoch,
+      transactionalId
+    }
   }
-
-  const produce = ({ identity, members }: Group): Parameters<Broker["produce"]>[0] => ({
-    acks,
-    timeout: requestTimeout,
-    compression,
-    topicData: Array.from(byTopic(members.map((one) => ({ one, topic: one.batch.topic }))), ([topic, same]) => ({
-      topic,
-      partitions: same.map(({ one }) => ({
-        partition: one.batch.partition,
-        messages: messagesOf(one),
-        ...(identity === undefined ? {} : { firstSequence: one.sequence })
-      }))
-    })),
-    ...(identity === undefined
-      ? {}
-      : { producerId: String(identity.producerId), producerEpoch: identity.producerEpoch }),
-    ...(transactionalId === undefined ? {} : { transactionalId })
-  })
 
   const produced = (
     { members }: Group,

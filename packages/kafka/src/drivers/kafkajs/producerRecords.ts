@@ -46,9 +46,24 @@ class HeaderList extends Array<Buffer> {
 
 const noHeaders = {}
 
-export const message = ({ headers, key, timestamp, value }: RawProducerRecord): Message => ({
+/**
+ * What kafkajs encodes. It makes a copy with the two deltas in it, which V8 does ten times as fast where the original
+ * has room for them. And it subtracts times and sorts them, for which numbers are the faster by as much.
+ */
+export interface EncodedMessage extends Omit<Message, "timestamp"> {
+  readonly timestamp: number | string
+  readonly offsetDelta: 0
+  readonly timestampDelta: 0
+}
+
+export const message = ({ headers, key, timestamp, value }: RawProducerRecord): EncodedMessage => ({
   key: key === null ? null : asBuffer(key),
   value: value === null ? null : asBuffer(value),
   headers: headers.length === 0 ? noHeaders : { all: HeaderList.holding(headers) },
-  timestamp: String(timestamp)
+  timestamp: isExact(timestamp) ? Number(timestamp) : String(timestamp),
+  offsetDelta: 0,
+  timestampDelta: 0
 })
+
+/** As a number; kafkajs takes a zero for no time at all. */
+const isExact = (timestamp: bigint): boolean => timestamp > 0n && timestamp <= Number.MAX_SAFE_INTEGER

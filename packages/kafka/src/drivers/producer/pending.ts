@@ -38,7 +38,7 @@ export class Pending {
     if (this.perhapsStored) this.transactions.renew(this.identity)
   }
   store(baseOffset: bigint, logAppendTime?: bigint): void {
-    this.result = { _tag: "Stored", baseOffset, ...(logAppendTime === undefined ? {} : { logAppendTime }) }
+    this.result = { _tag: "Stored", baseOffset, logAppendTime }
     this.identity?.advance(this.batch.topic, this.batch.partition, this.batch.records.length)
   }
 }

@@ -132,22 +132,16 @@ class Session {
         else one.fail(this.delivery.invalid(one, refusal), "refuse")
         return one
       })
-      const answers = Effect.sync(() => all.map((one) => this.answer(one)))
-      if (fresh.length === 0) return answers
+      const answers = () => all.map((one) => this.answer(one))
+      if (fresh.length === 0) return Effect.sync(answers)
       const deadline = now + this.options.deliveryTimeout
-      return Effect.zipRight(
-        Effect.onInterrupt(
-          forAMoment(() => this.quickly(fresh, deadline) ?? this.thoroughly(fresh, deadline)),
-          () => answers
-        ),
-        answers
-      )
+      return forAMoment(() => this.quickly(fresh, deadline) ?? this.thoroughly(fresh, deadline), answers)
     })
   }
 
   /** What is known of the partition from before. */
   private asked(batch: ProducerBatch): Pending | undefined {
-    const before = this.slow.get(TopicPartition.key(batch))
+    const before = this.slow.size === 0 ? undefined : this.slow.get(TopicPartition.key(batch))
     if (before === undefined || before.batch.records === batch.records) return before
     if (isOpen(before)) {
       const one = new Pending(batch, this.transactions)
@@ -160,6 +154,7 @@ class Session {
   }
 
   private answer(one: Pending): BatchResult {
+    if (one.result !== undefined && this.slow.size === 0) return one.result
     const key = TopicPartition.key(one.batch)
     if (one.result === undefined) {
       this.slow.set(key, one)
@@ -189,11 +184,16 @@ class Session {
     if (this.delivery.numbered && identity !== undefined) { for (const one of pending) one.number(identity) }
     for (const one of pending) one.pause = firstPause
     const [groups] = this.group(pending)
-    return Promise.all(groups.map(async (group) => {
-      await this.delivery.ask(group)
-      const left = group.members.filter(isOpen)
-      if (left.length > 0) await this.inBackground(left, this.again(left, deadline, 0))
-    }))
+    const [first, second] = groups
+    return first !== undefined && second === undefined
+      ? this.once(first, deadline)
+      : Promise.all(groups.map((group) => this.once(group, deadline)))
+  }
+
+  private async once(group: Group, deadline: number): Promise<void> {
+    await this.delivery.ask(group)
+    const left = group.members.filter(isOpen)
+    if (left.length > 0) await this.inBackground(left, this.again(left, deadline, 0))
   }
 
   private inBackground(pending: ReadonlyArray<Pending>, work: Effect.Effect<void>): Promise<void> {
@@ -322,22 +322,29 @@ class Session {
   }
 }
 
-/** Waits a moment for work that goes on whether or not it is waited for. */
-const forAMoment = (work: () => Promise<unknown>): Effect.Effect<void> =>
-  Effect.async<void>((resume) => {
-    const timer = setTimeout(() => resume(Effect.void), patience)
-    const wait = async (): Promise<void> => {
-      try {
-        await work()
-        resume(Effect.void)
-      } catch (error) {
-        resume(Effect.die(error))
-      } finally {
+/**
+ * Waits a moment for work that goes on whether or not it is waited for, and looks at what has come of it; so it does
+ * when it is interrupted.
+ */
+const forAMoment = <A>(work: () => Promise<unknown>, look: () => A): Effect.Effect<A> =>
+  Effect.async<A>((resume) => {
+    const done = work()
+    const looked = Effect.sync(look)
+    const timer = setTimeout(() => resume(looked), patience)
+    done.then(
+      () => {
         clearTimeout(timer)
+        resume(looked)
+      },
+      (error: unknown) => {
+        clearTimeout(timer)
+        resume(Effect.die(error))
       }
-    }
-    void wait()
-    return Effect.sync(() => clearTimeout(timer))
+    )
+    return Effect.sync(() => {
+      clearTimeout(timer)
+      look()
+    })
   })
 
 const isPassing = (error: SendError): boolean =>

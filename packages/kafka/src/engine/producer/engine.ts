@@ -129,7 +129,7 @@ export const make = (
       highest: number | undefined,
       within: Transaction
     ): Effect.Effect<topics.KnownTopic, topics.LookupError | SendError | BufferFullError> => {
-      const found = known.get(slug)
+      const found = known.get(slug, now())
       const name = registry.resolve(slug)
       const error = obstacle(name, 0, within)
       if (error !== undefined) return refuse(name, 1, error)
@@ -158,24 +158,25 @@ export const make = (
       waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
       inject: Inject
     ): Effect.Effect<RecordMetadata, ProduceError, R> => {
-      const found = known.get(topic.slug)
+      const at = now()
+      const found = known.get(topic.slug, at)
       return found === undefined || isNew(found, record.partition)
         ? Effect.flatMap(
           lookUp(topic.slug, record.partition, within),
-          (found) => sendTyped(found, topic, record, within, waits, inject)
+          (found) => sendTyped(found, topic, record, now(), within, waits, inject)
         )
-        : sendTyped(found, topic, record, within, waits, inject)
+        : sendTyped(found, topic, record, at, within, waits, inject)
     }
 
     const sendTyped = <Slug extends string, K, V, R>(
       known: topics.KnownTopic,
       topic: Topic.Topic<Slug, K, V, R>,
       record: ProducerRecord<K, V>,
+      at: number,
       within: Transaction,
       waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
       inject: Inject
     ): Effect.Effect<RecordMetadata, ProduceError, R> => {
-      const at = now()
       const raw = serialize(known, topic, record, timestamp(at), inject)
       return Effect.isEffect(raw)
         ? Effect.matchEffect(raw, {

@@ -32,7 +32,7 @@ export type LookupError = ClientError | UnknownTopicError | ProducerError
 
 export interface Topics {
   /** What is known of a topic. Where that is old, it is renewed in the background. */
-  readonly get: (slug: string) => KnownTopic | undefined
+  readonly get: (slug: string, now: number) => KnownTopic | undefined
   /** Asks the cluster anew. */
   readonly look: (slug: string) => Effect.Effect<KnownTopic, LookupError>
   /** What was known of the topic with this physical name is not true any more. */
@@ -79,9 +79,9 @@ export const make = (options: {
     }
 
     return {
-      get: (slug) => {
+      get: (slug, now) => {
         const topic = known.get(slug)
-        if (topic !== undefined && options.now() >= topic.staleAt) renew(slug, () => {})
+        if (topic !== undefined && now >= topic.staleAt) renew(slug, () => {})
         return topic
       },
       look: (slug) => Effect.async((resume) => renew(slug, resume)),
