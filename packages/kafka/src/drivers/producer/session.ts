@@ -331,16 +331,17 @@ const forAMoment = <A>(work: () => Promise<unknown>, look: () => A): Effect.Effe
     const done = work()
     const looked = Effect.sync(look)
     const timer = setTimeout(() => resume(looked), patience)
-    done.then(
-      () => {
-        clearTimeout(timer)
+    const wait = async (): Promise<void> => {
+      try {
+        await done
         resume(looked)
-      },
-      (error: unknown) => {
-        clearTimeout(timer)
+      } catch (error) {
         resume(Effect.die(error))
+      } finally {
+        clearTimeout(timer)
       }
-    )
+    }
+    void wait()
     return Effect.sync(() => {
       clearTimeout(timer)
       look()
