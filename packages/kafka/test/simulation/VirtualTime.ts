@@ -2,6 +2,10 @@
  * Time and scheduling in the hands of a seed: a clock that jumps to the next sleeper when nothing else can run, and a
  * scheduler that picks among the fibers that can. The same seed gives the same run, and no run waits for real time.
  *
+ * Two things are as with Effect's own schedulers, since Effect counts on them: what concerns one fiber happens in order,
+ * and a new fiber has begun before anything that was scheduled after it. (`Effect.forEach` with concurrency never ends if
+ * it is interrupted before the fiber has begun that looks after the others.)
+ *
  * It stands in for `TestClock`, whose every step waits some real milliseconds for fibers to come to rest: here a
  * simulated minute takes as long as the work in it.
  */
@@ -44,6 +48,11 @@ interface Sleeper {
   readonly wake: () => void
 }
 
+interface Task {
+  readonly run: () => void
+  readonly fiber: object | undefined
+}
+
 export class VirtualTime implements Clock.Clock, Scheduler.Scheduler {
   readonly [Clock.ClockTypeId]: Clock.ClockTypeId = Clock.ClockTypeId
   private readonly dice: Dice
@@ -51,7 +60,9 @@ export class VirtualTime implements Clock.Clock, Scheduler.Scheduler {
   private readonly startedAt = this.millis
   private order = 0
   private readonly sleepers: Array<Sleeper> = []
-  private readonly tasks: Array<() => void> = []
+  private readonly tasks: Array<Task> = []
+  /** Fibers that have run. */
+  private readonly begun = new WeakSet<object>()
 
   constructor(dice: Dice) {
     this.dice = dice
@@ -90,8 +101,20 @@ export class VirtualTime implements Clock.Clock, Scheduler.Scheduler {
     return Reflect.get(fiber, "currentOpCount") as number > 2048 ? 0 : false
   }
 
-  scheduleTask(task: () => void): void {
-    this.tasks.push(task)
+  scheduleTask(run: () => void, _priority: number, fiber?: Fiber.RuntimeFiber<unknown, unknown>): void {
+    this.tasks.push({ run, fiber })
+  }
+
+  /** Any that can run may be next. */
+  private nextTask(): Task {
+    const begins = this.tasks.findIndex(({ fiber }) => fiber !== undefined && !this.begun.has(fiber))
+    const chosen = Math.floor(this.dice.next() * (begins < 0 ? this.tasks.length : begins + 1))
+    const { fiber } = this.tasks[chosen]!
+    const first = fiber === undefined ? chosen : this.tasks.findIndex((one) => one.fiber === fiber)
+    const task = this.tasks.splice(first, 1)[0]!
+    // other tasks only tell a fiber something
+    if (fiber !== undefined && task.run === Reflect.get(fiber, "run")) this.begun.add(fiber)
+    return task
   }
 
   /** Runs an effect to its end, or until so many simulated milliseconds are over. */
@@ -101,12 +124,7 @@ export class VirtualTime implements Clock.Clock, Scheduler.Scheduler {
       const exit = fiber.unsafePoll()
       if (exit !== null) return exit
       if (this.tasks.length > 0) {
-        // any that can run may be next
-        const index = Math.floor(this.dice.next() * this.tasks.length)
-        const task = this.tasks[index]!
-        this.tasks[index] = this.tasks.at(-1)!
-        this.tasks.pop()
-        task()
+        this.nextTask().run()
         continue
       }
       let next: Sleeper | undefined

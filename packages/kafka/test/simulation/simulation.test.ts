@@ -1,7 +1,9 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { ConsumerSession, FetchedChunk, Service as Client } from "../../src/KafkaClient.ts"
 import { type Sabotage, simulate, tell } from "./simulate.ts"
+import { Dice, VirtualTime } from "./VirtualTime.ts"
 
 const SEEDS = 200
 
@@ -43,6 +45,18 @@ describe("simulated lives of a group", () => {
 
   it("a seed gives the same life again", () => {
     expect(simulate(7)).toEqual(simulate(7))
+  })
+})
+
+describe("virtual time", () => {
+  it("ends what is interrupted while it begins several things at once", () => {
+    const begin = Effect.all([Effect.never, Effect.never], { concurrency: "unbounded" })
+    for (let seed = 1; seed <= 200; seed++) {
+      const program = Effect.scoped(
+        Effect.zipRight(Effect.forkScoped(begin), Effect.repeatN(Effect.yieldNow(), seed % 10))
+      )
+      expect(new VirtualTime(new Dice(seed)).run(program, 1000)).toEqual(Exit.void)
+    }
   })
 })
 
