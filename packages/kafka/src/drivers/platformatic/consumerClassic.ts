@@ -90,7 +90,7 @@ class ClassicMember implements Member {
     return this.belong.pipe(
       Effect.raceFirst(this.heartbeats),
       Effect.raceFirst(Deferred.await(this.death)),
-      Effect.ensuring(Effect.interruptible(this.leave))
+      Effect.ensuring(this.leave)
     )
   }
 

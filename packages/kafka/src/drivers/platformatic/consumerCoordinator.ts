@@ -3,6 +3,7 @@
  * connection one after the other, and it holds a member that joins until the others have come.
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type { ConsumerSessionOptions } from "../../KafkaClient.ts"
 import { type ClientError, ConsumerError, KafkaRequestError, KafkaTimeoutError } from "../../KafkaError.ts"
 import type { FatalError } from "../consumerSession.ts"
@@ -116,12 +117,20 @@ export class Coordinator {
     ))
   }
 
-  /** Says goodbye, where there is somebody to say it to. On a shared connection, where nothing stands before it. */
+  /**
+   * Says goodbye, where there is somebody to say it to. On a shared connection, where nothing stands before it, and in
+   * a fiber of its own, because who leaves may have been interrupted.
+   */
   goodbye<Args extends ReadonlyArray<unknown>, A>(api: Api<Args, A>, ...args: Args): Effect.Effect<void> {
     return Effect.suspend(() =>
       this.silence() >= reachableWithin
         ? Effect.void
-        : Effect.ignore(Effect.timeout(this.send(undefined, "leave group", api, args), leaveTimeout))
+        : Effect.timeout(this.send(undefined, "leave group", api, args), leaveTimeout).pipe(
+          Effect.interruptible,
+          Effect.forkDaemon,
+          Effect.flatMap(Fiber.await),
+          Effect.asVoid
+        )
     )
   }
 

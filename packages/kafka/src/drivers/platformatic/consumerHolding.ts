@@ -70,10 +70,9 @@ export class Held {
     })
   }
 
-  /** Takes up new ones. Ends when it is known where they start, or when there is something else to do. */
+  /** Takes up new ones, be it none. Ends when it is known where they start, or when there is something else to do. */
   assign(partitions: Partitions, otherwise: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (partitions.length === 0) return Effect.void
       for (const tp of partitions) this.held.set(TopicPartition.key(tp), tp)
       return Effect.flatMap(
         Effect.forkIn(this.holding.assign(partitions), this.scope),

@@ -57,6 +57,8 @@ class ReconcilingMember implements Member {
   private interval: number
   /** What is to be ours, as last heard. */
   private target: ReadonlyArray<OfTopic> = []
+  /** Whether what we hold was told, be it nothing, since we joined. */
+  private settled = false
   private readonly targeted = new Signal()
   /** There is something to tell before the next heartbeat is due. */
   private readonly news = new Signal()
@@ -103,7 +105,7 @@ class ReconcilingMember implements Member {
   get run(): Effect.Effect<void, FatalError> {
     return this.belong.pipe(
       Effect.raceFirst(Deferred.await(this.death)),
-      Effect.ensuring(Effect.interruptible(this.leave))
+      Effect.ensuring(this.leave)
     )
   }
 
@@ -165,9 +167,13 @@ class ReconcilingMember implements Member {
         if (Either.isRight(answer)) {
           failures = 0
           this.told = { topics, owned: JSON.stringify(owned) }
+          if (epoch === joining) this.settled = false
           this.heard(answer.right)
-          if (epoch === joining) holding.notice({ _tag: "Joined", memberId: this.memberId, generation: this.epoch })
-          else holding.notice({ _tag: "Heartbeat" })
+          holding.notice(
+            epoch === joining
+              ? { _tag: "Joined", memberId: this.memberId, generation: this.epoch }
+              : { _tag: "Heartbeat" }
+          )
           yield* Effect.raceFirst(Effect.sleep(this.interval), this.news.wait)
         } else {
           this.told = undefined
@@ -222,13 +228,15 @@ class ReconcilingMember implements Member {
         const wanted = new Set(found.partitions.map(TopicPartition.key))
         const leaving = held.partitions.filter((tp) => !wanted.has(TopicPartition.key(tp)))
         const coming = found.partitions.filter((tp) => !held.has(tp))
-        if (target !== this.target || (leaving.length === 0 && coming.length === 0)) continue
+        if (target !== this.target || (this.settled && leaving.length === 0 && coming.length === 0)) continue
+        this.settled = false
         holding.notice({ _tag: "Rebalancing" })
         yield* held.revoke(leaving)
         this.news.raise()
         // something else may be to be ours by now, or nothing at all
         if (target !== this.target) continue
         yield* held.assign(coming, this.retargeted)
+        this.settled = true
         this.news.raise()
         if (this.epoch > joining) {
           holding.notice({ _tag: "Joined", memberId: this.memberId, generation: this.epoch })
