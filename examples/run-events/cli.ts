@@ -6,6 +6,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeTerminal from "@effect/platform-node/NodeTerminal"
 import { Cause, Config, type ConfigError, Console, Duration, Effect, Layer, Option } from "effect"
 import * as Kafka from "./kafka.ts"
+import * as Metrics from "./metrics.ts"
 import * as Plan from "./Plan.ts"
 import { program } from "./program.ts"
 import * as Progress from "./Progress.ts"
@@ -25,9 +26,16 @@ export const cli = (args: ReadonlyArray<string>) =>
     const kafka = settings["start-kafka"] ? Kafka.local : Option.isSome(given) ? Kafka.cluster : Kafka.inMemory
 
     const services = Layer.mergeAll(Producer.layer(), Admin.layer, Progress.layer, Style.layer).pipe(
-      Layer.provideMerge(Layer.mergeAll(kafka, Plan.layer({ runs: settings.runs, within }), NodeTerminal.layer))
+      Layer.provideMerge(Layer.mergeAll(kafka, Plan.layer({ runs: settings.runs, within }), NodeTerminal.layer)),
+      Layer.provideMerge(Metrics.layer(settings["metrics-port"]))
     )
-    yield* Effect.provide(program({ patience: Duration.sum(within, "1 minute") }), services)
+    const served = settings["keep-serving"]
+      ? Effect.zipRight(Console.log("\nThe metrics are still served, until Ctrl-C."), Effect.never)
+      : Effect.void
+    yield* program({ patience: Duration.sum(within, "1 minute") }).pipe(
+      Effect.zipRight(served),
+      Effect.provide(services)
+    )
   })
 
 /**

@@ -1,6 +1,7 @@
 import { Admin, Consumer, TopicRegistry } from "@coffeebuddy/kafka"
-import { Array, Console, type Duration, Effect, Schedule, Stream } from "effect"
+import { Array, Console, type Duration, Effect, Option, Schedule, Stream } from "effect"
 import { where } from "./kafka.ts"
+import { MetricsPage } from "./metrics.ts"
 import { Plan } from "./Plan.ts"
 import { printer } from "./printer.ts"
 import { produce } from "./producer.ts"
@@ -53,6 +54,8 @@ const watch = (screen: Screen.Screen, patience: Duration.DurationInput) =>
 /** Produces, and lets the readers follow until they have caught up. */
 const flow = (patience: Duration.DurationInput) =>
   Effect.scoped(Effect.gen(function*() {
+    const page = yield* MetricsPage
+    if (Option.isSome(page)) yield* Console.log(`Metrics: ${page.value}\n`)
     const screen = yield* Screen.make
     const caughtUp = yield* Effect.makeLatch()
     yield* Effect.all([

@@ -3,6 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { spawn } from "node:child_process"
+import { type AddressInfo, createServer } from "node:net"
 import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -71,6 +72,38 @@ describe.concurrent("npm start", { timeout: 120_000 }, () => {
     assert.strictEqual(stderr, "")
     assert.strictEqual(code, 0)
     assert.match(stdout, /\nStopped after \d+ of \d+ events\. What was processed is committed\.\n$/)
+  })
+
+  it("says where its metrics are, and serves them for as long as it is told to", async () => {
+    let scraped: Promise<{ readonly page: string; readonly health: string }> | undefined
+    const text = async (address: string) => (await fetch(address)).text()
+    const { code, stderr, stdout } = await execute(main, ["--runs", "3", "--seconds", "0", "--keep-serving"], {
+      onStdout: (stdout, kill) => {
+        const page = /^Metrics: (http:\/\/localhost:\d+\/metrics)$/m.exec(stdout)?.[1]
+        if (page === undefined || scraped !== undefined || !stdout.includes("still served")) return
+        scraped = Promise.all([text(page), text(page.replace("metrics", "health/live"))])
+          .then(([page, health]) => ({ page, health }))
+          .finally(() => kill("SIGTERM"))
+      }
+    })
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 0)
+    assert.match(stdout, /( {2}ok {2}.*\n){6}/)
+    const answer = await scraped
+    const events = /^3 runs and (\d+) events/m.exec(stdout)?.[1]
+    const labels = "service=\"run-events\",group=\"run-events-example-printer\",topic=\"coffeebuddy.run-events\""
+    assert.include(answer?.page, `kafka_consumer_records_total{${labels}} ${events}\n`)
+    assert.include(answer?.health, "\"live\": true")
+  })
+
+  it("ends with 1 and a sentence when the port for its metrics is taken", async () => {
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(0, resolve))
+    const { port } = server.address() as AddressInfo
+    const { code, stderr } = await execute(main, ["--metrics-port", String(port)])
+    await new Promise((resolve) => server.close(resolve))
+    assert.strictEqual(code, 1)
+    assert.strictEqual(stderr, `metrics (listen): port ${port}: something else listens there already\n`)
   })
 
   it("ends with 1 and a sentence when a variable is wrong", async () => {

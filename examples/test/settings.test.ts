@@ -5,16 +5,26 @@ import { help, parse } from "../run-events/settings.ts"
 describe("the arguments of npm start", () => {
   it.effect("all have a default", () =>
     Effect.gen(function*() {
-      assert.deepStrictEqual(yield* parse([]), { help: false, "start-kafka": false, runs: 8, seconds: 4 })
+      assert.deepStrictEqual(yield* parse([]), {
+        help: false,
+        "start-kafka": false,
+        runs: 8,
+        seconds: 4,
+        "metrics-port": 0,
+        "keep-serving": false
+      })
     }))
 
   it.effect("are read", () =>
     Effect.gen(function*() {
-      assert.deepStrictEqual(yield* parse(["--runs", "20", "--seconds=0.5", "--start-kafka"]), {
+      const args = ["--runs", "20", "--seconds=0.5", "--start-kafka", "--metrics-port", "9464", "--keep-serving"]
+      assert.deepStrictEqual(yield* parse(args), {
         help: false,
         "start-kafka": true,
         runs: 20,
-        seconds: 0.5
+        seconds: 0.5,
+        "metrics-port": 9464,
+        "keep-serving": true
       })
     }))
 
@@ -23,6 +33,7 @@ describe("the arguments of npm start", () => {
       [["--runs", "some"], /^--runs: .*"some"/],
       [["--runs", "0"], /^--runs: /],
       [["--seconds", "1.5e9"], /^--seconds: /],
+      [["--metrics-port", "70000"], /^--metrics-port: /],
       [["--faster"], /--faster/],
       [["later"], /later/]
     ] as const

@@ -107,12 +107,19 @@ export const serve = (options: RouterOptions = {}): Layer.Layer<never, never, Ht
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<never, MetricsError, Requirements> =>
-  serve(options).pipe(
-    HttpServer.withLogAddress,
-    Layer.provide(Layer.scoped(HttpServer.HttpServer, listen(options)))
-  )
+  serve(options).pipe(HttpServer.withLogAddress, Layer.provide(layerServer(options)))
 
-const listen = ({ host, port }: Options) => {
+/**
+ * The server of {@link layer} alone, for {@link serve} or routes of your own, and for whoever asks for its address.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerServer = (
+  options: Pick<Options, "port" | "host">
+): Layer.Layer<HttpServer.HttpServer, MetricsError> => Layer.scoped(HttpServer.HttpServer, listen(options))
+
+const listen = ({ host, port }: Pick<Options, "port" | "host">) => {
   const refuse = (description: string, cause?: unknown) =>
     new MetricsError({ reason: "listen", description: `port ${port}: ${description}`, cause })
   if (!Number.isInteger(port) || port < 0 || port > 65535) return Effect.fail(refuse("a port is from 0 to 65535"))
