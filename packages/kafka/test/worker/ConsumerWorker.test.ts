@@ -68,13 +68,13 @@ describe("a worker", () => {
       const worker = yield* ConsumerWorker.make(Runs, (record, { attempt }) => {
         seen.push(`${record.value}#${attempt}`)
         return record.value === "a:1" && attempt < 3 ? Effect.fail(new NoCups()) : Effect.void
-      }, { groupId: "group", ordering: "key", retry: Schedule.spaced("1 minute") })
+      }, { groupId: "group", ordering: "key", retry: Schedule.spaced("5 seconds") })
       yield* TestClock.adjust("1 second")
       expect(seen.toSorted()).toEqual(["a:1#1", "b:1#1", "b:2#1", "c:1#1"])
       expect(yield* committedOf("group")).toBe(undefined)
-      yield* TestClock.adjust("1 minute")
+      yield* TestClock.adjust("5 seconds")
       expect(seen.slice(4)).toEqual(["a:1#2"])
-      yield* TestClock.adjust("2 minutes")
+      yield* TestClock.adjust("10 seconds")
       expect(seen.slice(5)).toEqual(["a:1#3", "a:2#1"])
       yield* worker.stop
       expect(yield* committedOf("group")).toBe(5n)
@@ -88,7 +88,7 @@ describe("a worker", () => {
         seen.push(record.value)
         return record.value === "a:1" ? Effect.fail(new NoCups()) : Effect.void
       }, { groupId: "group", ordering: "key", retry: Schedule.spaced("1 hour") })
-      yield* TestClock.adjust("1 minute")
+      yield* TestClock.adjust("3 seconds")
       expect(seen).toEqual(["a:1", "b:1"])
     }).pipe(Effect.provide(kafka())))
 
@@ -286,11 +286,11 @@ describe("a worker", () => {
       const worker = yield* ConsumerWorker.makeBatch(Runs, (records, { attempt }) => {
         seen.push(`${records.map((one) => one.value).join()}#${attempt}`)
         return records[0].value === "a:1" && attempt === 1 ? Effect.fail(new NoCups()) : Effect.void
-      }, { groupId: "group", batchSize: 3, retry: Schedule.spaced("1 minute") })
+      }, { groupId: "group", batchSize: 3, retry: Schedule.spaced("5 seconds") })
       yield* TestClock.adjust("1 second")
       expect(seen.toSorted()).toEqual(["a:1,a:2,b:1#1", "z:1#1"])
       yield* write(["d:1"])
-      yield* TestClock.adjust("2 minutes")
+      yield* TestClock.adjust("10 seconds")
       expect(seen.slice(2)).toEqual(["a:1,a:2,b:1#2", "b:2,c:1,d:1#1"])
       yield* worker.stop
       expect(yield* committedOf("group")).toBe(6n)
