@@ -83,7 +83,7 @@ describe("a fetch response in one piece", () => {
   })
 
   it("the library's parser finds in it what it finds in its own", () => {
-    const values = Array.from({ length: 500 }, (_, i) => Buffer.from(`value ${i}`.repeat(i)))
+    const values = Array.from({ length: 100 }, (_, i) => Buffer.from(`value ${i}`.repeat(i % 20)))
     const bytes = Buffer.concat([batch(values), batch(values)])
     expect(parse(bytes)).toEqual(Library.readRecordsBatches(Library.Reader.from(bytes)))
   })

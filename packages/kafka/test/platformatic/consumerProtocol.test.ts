@@ -55,7 +55,7 @@ describe("what members of a classic group tell each other", () => {
   it("the subscription of a Java consumer is read, in each of its versions", () => {
     // version, one topic "a", user data of CooperativeStickyAssignor: the generation; "a" with 0 and 2; the generation
     const topics = "00000001000161"
-    const owned = "000000010001610000000200000000000000" + "02"
+    const owned = "00000001000161000000020000000000000002"
     const read = (hex: string) => Protocol.decodePeer(Library, "m", undefined, Buffer.from(hex, "hex"))
     expect(read(`0000${topics}ffffffff`)).toMatchObject({ owned: [], generation: -1 })
     expect(read(`0001${topics}0000000400000007${owned}`)).toMatchObject({

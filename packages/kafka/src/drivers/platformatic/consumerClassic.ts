@@ -2,6 +2,7 @@
  * A member of a classic group: joins, keeps its session alive, gives partitions away and gets new ones. The leader of
  * the group says who reads what.
  */
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -47,6 +48,8 @@ class ClassicMember implements Member {
   private generation = notJoined
   /** Whether it is in a generation, and so has to send heartbeats. */
   private beating = false
+  /** Whether it is on its way to the next one. */
+  private joining = false
   /** The numbers of partitions that the last assignment was made from, while it leads. */
   private led: ReadonlyMap<string, number> = new Map()
   private readonly rejoin = new Signal()
@@ -226,7 +229,7 @@ class ClassicMember implements Member {
     return Effect.gen(this, function*() {
       const { held } = this
       const { assignment } = this.options
-      const { alive, holding } = this.membership
+      const { holding } = this.membership
       if (first) holding.notice({ _tag: "Rebalancing" })
       const { partitions } = held
       yield* held.revoke(
@@ -234,24 +237,34 @@ class ClassicMember implements Member {
       )
       yield* held.giveUp
       this.rejoin.take()
-      this.beating = false
+      this.joining = true
 
       const joined = yield* Effect.either(this.join)
       if (Either.isLeft(joined)) {
+        this.joining = false
         yield* this.learn(joined.left)
         return false
       }
+      // no heartbeat before it knows what it has
+      this.beating = false
       this.memberId = joined.right.memberId
       this.generation = joined.right.generationId
       this.led = new Map()
-      const synced = yield* Effect.either(this.sync(joined.right, yield* this.distribute(joined.right)))
+      const assignments = yield* this.distribute(joined.right)
+      const sentAt = yield* Clock.currentTimeMillis
+      const synced = yield* Effect.either(this.sync(joined.right, assignments))
+      this.joining = false
       if (Either.isLeft(synced)) {
         yield* this.learn(synced.left)
         return false
       }
       this.beating = true
-      alive()
-      holding.notice({ _tag: "Joined", memberId: this.memberId, generation: this.generation })
+      holding.notice({
+        _tag: "Joined",
+        memberId: this.memberId,
+        generation: this.generation,
+        millis: (yield* Clock.currentTimeMillis) - sentAt
+      })
 
       const assigned = new Set(synced.right.map(TopicPartition.key))
       const leaving = held.partitions.filter((tp) => !assigned.has(TopicPartition.key(tp)))
@@ -291,12 +304,14 @@ class ClassicMember implements Member {
   // staying, and leaving
   // -------------------------------------------------------------------------------------------------------------------
 
+  /** They go on while it joins: until then, what it holds is its own. */
   private get heartbeats(): Effect.Effect<void> {
     return Effect.gen(this, function*() {
       while (true) {
         yield* Effect.sleep(this.options.heartbeatInterval)
         if (!this.beating) continue
         const { generation, memberId } = this
+        const sentAt = yield* Clock.currentTimeMillis
         const answer = yield* Effect.either(
           this.coordinator.prompt(
             "heartbeat",
@@ -309,8 +324,13 @@ class ClassicMember implements Member {
         )
         // what was asked about may have passed
         if (!this.beating || generation !== this.generation || memberId !== this.memberId) continue
-        if (Either.isRight(answer)) this.membership.holding.notice({ _tag: "Heartbeat" })
-        else yield* this.learn(answer.left)
+        // a member is heard as well while the group rebalances
+        if (Either.isRight(answer) || answer.left.code === "REBALANCE_IN_PROGRESS") {
+          const millis = (yield* Clock.currentTimeMillis) - sentAt
+          this.membership.holding.notice({ _tag: "Heartbeat", millis })
+        }
+        // what joining comes to will say more
+        if (Either.isLeft(answer) && !this.joining) yield* this.learn(answer.left)
       }
     })
   }

@@ -1,6 +1,6 @@
 /**
- * A member's conversation with its group's coordinator, on a connection of its own: a broker answers the requests of a
- * connection one after the other, and it holds a member that joins until the others have come.
+ * A member's conversation with its group's coordinator. It joins on a connection of its own: a broker answers the requests
+ * of a connection one after the other, and it holds a member that joins until the others have come.
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -83,7 +83,7 @@ export class Coordinator {
     }
   }
 
-  /** One request, once. */
+  /** One request, once, which may take as long as the group takes. */
   request<Args extends ReadonlyArray<unknown>, A>(
     operation: string,
     api: Api<Args, A>,
@@ -100,7 +100,7 @@ export class Coordinator {
   ): Effect.Effect<A, Refusal<A>> {
     const millis = Math.min(this.cluster.attempt("").millis, this.options.sessionTimeout)
     const { groupId } = this.options
-    return Effect.timeoutFail(this.send(this.dedicated, operation, api, args), {
+    return Effect.timeoutFail(this.send(undefined, operation, api, args), {
       duration: millis,
       onTimeout: (): Refusal<A> => ({
         code: undefined,
@@ -110,7 +110,7 @@ export class Coordinator {
     }).pipe(Effect.tapError(({ error }) =>
       error._tag === "KafkaTimeoutError"
         ? Effect.ignore(Effect.map(
-          this.cluster.coordinator(operation, "group", groupId, this.dedicated),
+          this.cluster.coordinator(operation, "group", groupId),
           (connection) => connection.close()
         ))
         : Effect.void
@@ -118,8 +118,8 @@ export class Coordinator {
   }
 
   /**
-   * Says goodbye, where there is somebody to say it to. On a shared connection, where nothing stands before it, and in
-   * a fiber of its own, because who leaves may have been interrupted.
+   * Says goodbye, where there is somebody to say it to, in a fiber of its own, because who leaves may have been
+   * interrupted.
    */
   goodbye<Args extends ReadonlyArray<unknown>, A>(api: Api<Args, A>, ...args: Args): Effect.Effect<void> {
     return Effect.suspend(() =>

@@ -3,6 +3,7 @@
  * pace. What is to be given away is told to be given away only when it has settled, and its next owner hears of it only
  * then.
  */
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -55,6 +56,8 @@ class ReconcilingMember implements Member {
   private epoch = joining
   private topics: ReadonlySet<string> = new Set()
   private interval: number
+  /** When the last heartbeat was sent that was answered well. */
+  private confirmedAt = 0
   /** What is to be ours, as last heard. */
   private target: ReadonlyArray<OfTopic> = []
   /** Whether what we hold was told, be it nothing, since we joined. */
@@ -148,6 +151,7 @@ class ReconcilingMember implements Member {
         const { epoch, told, topics } = this
         const owned = this.owned()
         const all = told === undefined
+        const sentAt = yield* Clock.currentTimeMillis
         const answer = yield* Effect.either(
           this.coordinator.prompt(
             "heartbeat",
@@ -169,10 +173,12 @@ class ReconcilingMember implements Member {
           this.told = { topics, owned: JSON.stringify(owned) }
           if (epoch === joining) this.settled = false
           this.heard(answer.right)
+          this.confirmedAt = sentAt
+          const millis = (yield* Clock.currentTimeMillis) - sentAt
           holding.notice(
             epoch === joining
-              ? { _tag: "Joined", memberId: this.memberId, generation: this.epoch }
-              : { _tag: "Heartbeat" }
+              ? { _tag: "Joined", memberId: this.memberId, generation: this.epoch, millis }
+              : { _tag: "Heartbeat", millis }
           )
           yield* Effect.raceFirst(Effect.sleep(this.interval), this.news.wait)
         } else {
@@ -239,7 +245,8 @@ class ReconcilingMember implements Member {
         this.settled = true
         this.news.raise()
         if (this.epoch > joining) {
-          holding.notice({ _tag: "Joined", memberId: this.memberId, generation: this.epoch })
+          const millis = (yield* Clock.currentTimeMillis) - this.confirmedAt
+          holding.notice({ _tag: "Joined", memberId: this.memberId, generation: this.epoch, millis })
         }
       }
     })
