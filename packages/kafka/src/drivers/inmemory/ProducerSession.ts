@@ -140,7 +140,8 @@ export const open = (
       { batch, sequence }: Delivery
     ): Reply<Appended> => {
       if (who === undefined) return cluster.append(batch, batch.records, acks)
-      const by = { ...who, firstSequence: sequence, transactional: transactionalId !== undefined }
+      const { epoch, producerId } = who
+      const by = { producerId, epoch, firstSequence: sequence, transactional: transactionalId !== undefined }
       if (transactionalId !== undefined) {
         const added = Either.flatMap(
           cluster.log(batch),
@@ -178,7 +179,7 @@ export const open = (
     const stored = ({ baseOffset, logAppendTime }: Appended): BatchResult => ({
       _tag: "Stored",
       baseOffset,
-      ...(logAppendTime === undefined ? {} : { logAppendTime })
+      logAppendTime
     })
 
     /** What became of a batch, if that is clear; `undefined` if it is to be sent again. */
@@ -215,36 +216,47 @@ export const open = (
       }
     }
 
+    /** Mostly there is one leader, and one answer: nothing is spent on what could be otherwise. */
     const deliver = (batches: ReadonlyArray<ProducerBatch>): Effect.Effect<ReadonlyArray<BatchResult>> =>
-      Effect.gen(function*() {
+      Effect.flatMap(Clock.currentTimeMillis, (start) => {
         const who = identity
         const results = new Array<BatchResult>(batches.length)
-        let waiting = batches.map((batch, index): Delivery => ({
+        const attempt = (deliveries: ReadonlyArray<Delivery>, round: number): Effect.Effect<Array<BatchResult>> => {
+          const byLeader = new Map<number | undefined, Array<Delivery>>()
+          for (const delivery of deliveries) {
+            const leader = cluster.leaderOf(delivery.batch)
+            const same = byLeader.get(leader)
+            if (same === undefined) byLeader.set(leader, [delivery])
+            else same.push(delivery)
+          }
+          const requests = Array.from(byLeader, ([leader, same]) => request(who, leader, same))
+          const [first] = requests
+          const answered = requests.length === 1 && first !== undefined
+            ? first
+            : Effect.map(Effect.all(requests, { concurrency: "unbounded" }), (answers) => answers.flat())
+          return Effect.flatMap(Effect.zip(answered, Clock.currentTimeMillis), ([answers, now]) => {
+            const left = deliveryTimeout - (now - start)
+            const waiting: Array<Delivery> = []
+            for (const [delivery, answer] of answers) {
+              const result = settle(delivery, answer, left <= 0)
+              if (result === undefined) waiting.push(delivery)
+              else results[delivery.index] = result
+            }
+            return waiting.length === 0
+              ? Effect.succeed(results)
+              : Effect.zipRight(
+                Clock.sleep(Math.min(backoff(round), left)),
+                Effect.suspend(() => attempt(waiting, round + 1))
+              )
+          })
+        }
+        const all = batches.map((batch, index): Delivery => ({
           batch,
           index,
           sequence: sequences.get(key(batch)) ?? 0,
           uncertain: false
         }))
-        const start = yield* Clock.currentTimeMillis
-        for (let attempt = 0;; attempt++) {
-          const byLeader = new Map<number | undefined, Array<Delivery>>()
-          for (const delivery of waiting) {
-            const leader = cluster.leaderOf(delivery.batch)
-            byLeader.set(leader, [...byLeader.get(leader) ?? [], delivery])
-          }
-          const answers = yield* Effect.forEach(byLeader, ([leader, deliveries]) => request(who, leader, deliveries), {
-            concurrency: byLeader.size > 1 ? "unbounded" : 1
-          })
-          const left = deliveryTimeout - ((yield* Clock.currentTimeMillis) - start)
-          waiting = []
-          for (const [delivery, answer] of answers.flat()) {
-            const result = settle(delivery, answer, left <= 0)
-            if (result === undefined) waiting.push(delivery)
-            else results[delivery.index] = result
-          }
-          if (waiting.length === 0) return results
-          yield* Clock.sleep(Math.min(backoff(attempt), left))
-        }
+        return attempt(all, 0)
       })
 
     const failAll = (
