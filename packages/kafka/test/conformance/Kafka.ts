@@ -56,6 +56,8 @@ export interface Driver {
 export interface Suite {
   readonly driver: Driver
   readonly test: Test<World>
+  /** What one driver can not do, and why. */
+  readonly exceptOn: (driver: string, name: string, why: string, body: Effect.Effect<void, unknown, World>) => void
   /** What no test can do to a real cluster, and why. */
   readonly onlyInMemory: (name: string, why: string, body: Effect.Effect<void, unknown, World | InMemoryBroker>) => void
 }
@@ -85,6 +87,8 @@ export const conformance = (
   const suite: Suite = {
     driver,
     test: on(cluster),
+    exceptOn: (name, title, why, body) =>
+      driver.name === name ? it.skip(`${title} (not on ${name}: ${why})`, () => undefined) : on(cluster)(title, body),
     onlyInMemory: (name, why, body) =>
       inMemory === undefined
         ? it.skip(`${name} (in memory only: ${why})`, () => undefined)

@@ -41,7 +41,8 @@ const nobody: Pick<Assigner, "assign" | "protocol"> = {
 const client = (brokers: string, options: Omit<KafkaConfig.Options, "brokers"> = {}) =>
   KafkaJs.layer.pipe(Layer.provide(KafkaConfig.layer({ brokers, ...options })))
 
-const controls = (bootstrapServers: string) =>
+/** What a test does to real brokers, whatever driver it tests. */
+export const controls = (bootstrapServers: string) =>
   Layer.succeed(Broker, {
     slowJoins: Effect.void,
     evict: (groupId, memberId) => Effect.tryPromise(() => evict(bootstrapServers, groupId, memberId)),

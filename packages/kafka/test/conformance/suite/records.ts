@@ -36,9 +36,10 @@ export const records = (kafka: Suite) =>
       })
     )
 
-    kafka.onlyInMemory(
+    kafka.exceptOn(
+      "KafkaJs",
       "headers of different names keep their order among each other",
-      "kafkajs holds headers as an object, and gathers those of one name",
+      "it holds headers as an object, and gathers those of one name",
       Effect.gen(function*() {
         const topic = yield* makeTextTopic()
         yield* Producer.send(topic, { key: null, value: "", headers: [["b", "1"], ["a", "2"], ["b", "3"], ["1", "4"]] })
