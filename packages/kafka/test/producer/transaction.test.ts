@@ -130,6 +130,34 @@ describe("a transaction", () => {
       assert.deepStrictEqual([error.reason, error.retriable], ["closed", true])
     }).pipe(Effect.provide(scripted(transactional))))
 
+  it.effect("whose request outlives its records is aborted only when that request has ended", () =>
+    Effect.gen(function*() {
+      const script = yield* Script
+      const running = yield* Effect.fork(Producer.transaction(send("a")))
+      const request = yield* script.request
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(script.calls, ["begin"])
+      yield* request.store
+      const error = yield* Effect.flip(Fiber.join(running))
+      assert(error._tag === "ProducerError")
+      assert.strictEqual(error.reason, "timeout")
+      assert.deepStrictEqual(script.calls, ["begin", "abort"])
+    }).pipe(Effect.provide(scripted({ ...transactional, requestTimeout: "1 second", deliveryTimeout: "2 seconds" }))))
+
+  it.effect("whose request arrives after its records have had their time leaves nothing, and keeps no reader waiting", () =>
+    Effect.gen(function*() {
+      const broker = yield* InMemoryKafka.InMemoryBroker
+      const slow = yield* broker.delay("produce", "10 seconds")
+      const running = yield* Effect.fork(Producer.transaction(send("a")))
+      yield* TestClock.adjust("5 seconds")
+      yield* slow.disarm
+      yield* TestClock.adjust("20 seconds")
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(running)))
+      yield* Producer.transaction(send("b"))
+      assert.deepStrictEqual(yield* allValues, ["b"])
+      assert.deepStrictEqual(yield* openTransactions, [])
+    }).pipe(Effect.provide(producer({ ...transactional, requestTimeout: "1 second", deliveryTimeout: "2 seconds" }))))
+
   it.effect("is one at a time", () =>
     Effect.gen(function*() {
       const script = yield* Script

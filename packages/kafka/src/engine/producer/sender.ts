@@ -27,6 +27,8 @@ export interface Sender {
   readonly withdraw: (entry: Entry) => void
   /** Until all that was taken before is settled. */
   readonly flush: Effect.Effect<void>
+  /** Until no request is under way. One may outlive its records, whose time can be over before it is answered. */
+  readonly quiet: Effect.Effect<void>
   /** From now on everything fails with this, what waits included. */
   readonly die: (error: SendError) => void
 }
@@ -82,6 +84,17 @@ export const make = (options: {
       } else {
         parked.push(() => resume(Effect.void))
       }
+    })
+
+    let underWay = 0
+    const listeners: Array<() => void> = []
+    const setUnderWay = (requests: number): void => {
+      underWay = requests
+      if (requests === 0) { for (const listener of listeners.splice(0)) listener() }
+    }
+    const quiet = Effect.async<void>((resume) => {
+      if (underWay === 0) resume(Effect.void)
+      else listeners.push(() => resume(Effect.void))
     })
 
     // -- the timer ------------------------------------------------------------------------------------------------
@@ -147,14 +160,20 @@ export const make = (options: {
       if (batches.length === 0) return Effect.zipRight(arm, park)
       if (accumulator.nextReady <= at) wake()
       tellBuffered()
+      underWay++
       return arm.pipe(
         Effect.zipRight(session.send(batches)),
-        Effect.map((results) => settle(batches, results, at))
+        Effect.map((results) => {
+          setUnderWay(underWay - 1)
+          settle(batches, results, at)
+        })
       )
     }).pipe(
       Effect.forever,
       Effect.onExit((exit) =>
         Effect.sync(() => {
+          // one that ends takes the producer with it
+          setUnderWay(0)
           if (Exit.isFailure(exit)) crashed(exit.cause)
         })
       )
@@ -229,6 +248,7 @@ export const make = (options: {
       },
       withdraw: (entry) => accumulator.withdraw(entry, now()),
       flush,
+      quiet,
       die
     }
   })

@@ -74,7 +74,7 @@ export const make = (options: {
       return Effect.map(asked(session.begin), () => current = transaction)
     })
 
-    /** Takes back what was not sent, waits for what was, and aborts. */
+    /** Takes back what was not sent, waits for what was, and for requests whose records have had their time, and aborts. */
     const abort = Effect.suspend(() => {
       sender.accumulator.failQueued((_, topic, partition) =>
         new ProducerError({
@@ -85,7 +85,7 @@ export const make = (options: {
           description: "the transaction was aborted before the record was sent"
         })
       )
-      return Effect.zipRight(sender.flush, asked(session.abort))
+      return sender.flush.pipe(Effect.zipRight(sender.quiet), Effect.zipRight(asked(session.abort)))
     })
 
     /** Commits if all went well, and makes sure that it is aborted otherwise. */
