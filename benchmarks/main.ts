@@ -77,7 +77,7 @@ const once = async (bench: Bench, contender: Contender): Promise<Measured> => {
     partitions,
     bytes,
     records: count,
-    warmUp: values.short || bench.compares === "seconds" ? 0 : Math.floor(count / 5),
+    warmUp: values.short || bench.compares === "seconds" || bench.compares === "memory" ? 0 : Math.floor(count / 5),
     parameters: {}
   }, 300_000)
 }

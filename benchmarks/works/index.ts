@@ -6,6 +6,14 @@ import { consuming } from "./consuming.ts"
 import { passing } from "./passing.ts"
 import { processing } from "./processing.ts"
 import { producing } from "./producing.ts"
+import { stalled } from "./stalled.ts"
 import { watching } from "./watching.ts"
 
-export const benches: ReadonlyArray<Bench> = [...consuming, ...processing, ...producing, ...passing, ...watching]
+export const benches: ReadonlyArray<Bench> = [
+  ...consuming,
+  ...processing,
+  ...producing,
+  ...passing,
+  ...watching,
+  ...stalled
+]
