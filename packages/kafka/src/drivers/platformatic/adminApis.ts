@@ -10,7 +10,7 @@ export const make = (library: Library) => ({
   createPartitions: api("CreatePartitions", library.createPartitionsV3.api, library.createPartitionsV2.api),
   incrementalAlterConfigs: api("IncrementalAlterConfigs", library.incrementalAlterConfigsV1.api),
   deleteRecords: api("DeleteRecords", library.deleteRecordsV2.api),
-  listGroups: api("ListGroups", library.listGroupsV4.api),
+  listGroups: api("ListGroups", library.listGroupsV5.api),
   describeGroups: api("DescribeGroups", library.describeGroupsV5.api),
   consumerGroupDescribe: api("ConsumerGroupDescribe", library.consumerGroupDescribeV0.api),
   deleteGroups: api("DeleteGroups", library.deleteGroupsV2.api)

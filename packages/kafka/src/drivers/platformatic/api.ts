@@ -5,14 +5,18 @@
  */
 import * as Effect from "effect/Effect"
 import { UnsupportedFeatureError } from "../../KafkaError.ts"
+import * as AdminApis from "./adminApis.ts"
 import * as ConsumerApis from "./consumerApis.ts"
 import type { Library } from "./library.ts"
+import * as ProducerApis from "./producerApis.ts"
 import { type Api, api, type Version } from "./versions.ts"
 
 export { type Api, api, type Version } from "./versions.ts"
 
 const define = (library: Library) => ({
+  ...AdminApis.make(library),
   ...ConsumerApis.make(library),
+  ...ProducerApis.make(library),
   metadata: api("Metadata", library.metadataV12.api),
   findCoordinator: api(
     "FindCoordinator",

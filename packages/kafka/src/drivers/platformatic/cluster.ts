@@ -118,12 +118,15 @@ export class Cluster {
     this.bootstrap = config.brokers.map(parse)
   }
 
-  /** Connects to any broker, and tries again until the connection timeout where none is reachable. */
+  /**
+   * Connects to any broker, and is let in: a listener that asks for SASL lets nobody without it do more than shake
+   * hands. Tries again until the connection timeout where none is reachable.
+   */
   get connect(): Effect.Effect<void, ClientError> {
     return Effect.suspend(() => {
       let last: ClientError | undefined
       const loop = (pause: number): Effect.Effect<void, ClientError> =>
-        Effect.catchAll(Effect.asVoid(this.any("connect")), (error) => {
+        Effect.catchAll(Effect.asVoid(this.metadata("connect", [])), (error) => {
           last = error
           return isPassing(error)
             ? Effect.zipRight(Effect.sleep(pause), Effect.suspend(() => loop(Math.min(pauseMost, pause * 2))))
@@ -220,39 +223,39 @@ export class Cluster {
     name: string,
     dedicated?: Dedicated
   ): Effect.Effect<Connection.Connection, ClientError> {
-    const about = type === "group" ? { group: name } : { transactionalId: name }
-    const key = `${type} ${name}`
-    const find = Effect.suspend(() => {
-      const known = this.coordinators.get(key)
-      if (known !== undefined) return Effect.succeed(known)
-      return Effect.flatMap(
-        this.any(operation),
-        (connection) =>
-          connection.request(this.environment.apis.findCoordinator, coordinatorTypes[type], [name]).pipe(
-            Effect.mapError((failure) => this.clientError(operation, failure, about)),
-            Effect.flatMap(({ coordinators: [found] }) => {
-              if (found === undefined) {
-                return Effect.fail(this.clientError(
-                  operation,
-                  new Misunderstood("MALFORMED_RESPONSE", "the answer names no coordinator"),
-                  about
-                ))
-              }
-              this.brokers.set(found.nodeId, { host: found.host, port: found.port })
-              this.coordinators.set(key, found.nodeId)
-              return Effect.succeed(found.nodeId)
-            })
-          )
-      )
+    const about = {
+      ...(type === "group" ? { group: name } : { transactionalId: name }),
+      millis: this.connectionTimeout
+    }
+    return Effect.tryPromise({
+      try: () => this.findCoordinator(type, name, dedicated),
+      catch: (error) => this.clientError(operation, error, about)
     })
-    return Effect.flatMap(
-      find,
-      (nodeId) =>
-        Effect.tapError(
-          this.broker(operation, nodeId, dedicated),
-          () => Effect.sync(() => this.forgetCoordinator(type, name))
-        )
-    )
+  }
+
+  /** The same as a promise that rejects with what was thrown. */
+  async findCoordinator(
+    type: CoordinatorType,
+    name: string,
+    dedicated?: Dedicated
+  ): Promise<Connection.Connection> {
+    const key = `${type} ${name}`
+    let nodeId = this.coordinators.get(key)
+    if (nodeId === undefined) {
+      const any = await this.findAny()
+      const { coordinators } = await any.call(this.environment.apis.findCoordinator, coordinatorTypes[type], [name])
+      const found = coordinators[0]
+      if (found === undefined) throw new Misunderstood("MALFORMED_RESPONSE", "the answer names no coordinator")
+      nodeId = found.nodeId
+      this.brokers.set(nodeId, { host: found.host, port: found.port })
+      this.coordinators.set(key, nodeId)
+    }
+    try {
+      return await this.connectTo(nodeId, dedicated)
+    } catch (error) {
+      this.forgetCoordinator(type, name)
+      throw error
+    }
   }
 
   /** It may be another one by now. */
@@ -264,8 +267,14 @@ export class Cluster {
     return this.clientError(operation, error, { millis: this.connectionTimeout })
   }
 
-  private async findAny(): Promise<Connection.Connection> {
-    for (const one of this.open.values()) if (one.isOpen) return one
+  /** The same as `any`, as a promise that rejects with what was thrown. */
+  async findAny(): Promise<Connection.Connection> {
+    let idle: Connection.Connection | undefined
+    for (const [name, one] of this.open) {
+      // a broker that is slow to answer others is no help
+      if (one.isOpen && isShared(name) && (idle === undefined || one.underWay < idle.underWay)) idle = one
+    }
+    if (idle !== undefined) return idle
     let last: unknown
     const seen = new Set<string>()
     for (const address of [...this.brokers.values(), ...this.bootstrap]) {
@@ -411,6 +420,8 @@ export class Cluster {
 
 const nameOf = ({ host, port }: Connection.Address, dedicated: Dedicated | undefined): string =>
   `${dedicated?.purpose ?? ""} ${host}:${port}`
+
+const isShared = (name: string): boolean => name.startsWith(" ")
 
 const unseen = (nodeId: number): Error =>
   new ConnectionProblem(`broker ${nodeId} is not among those that the cluster knows just now`)

@@ -139,6 +139,8 @@ export class Connection {
   readonly spoken: Api.Spoken
   /** The levels of the cluster's features, for instance of `"group.version"` and `"transaction.version"`. */
   readonly features: ReadonlyMap<string, number>
+  /** Requests that wait for their answers. */
+  underWay = 0
   private readonly inner: LibraryConnection
   private readonly listeners = new Set<() => void>()
   private closed = false
@@ -228,6 +230,7 @@ export class Connection {
     while (this.inner.status === "reauthenticating" && !this.closed) await this.reauthenticated()
     if (!this.isOpen) throw new ConnectionProblem("the connection was lost", { cause: this.lastError })
     try {
+      this.underWay++
       return await version.async(this.inner, ...args)
     } catch (error) {
       const found = understood(error)
@@ -236,6 +239,8 @@ export class Connection {
       throw found === error && isMereEnd(error) && this.lastError !== undefined
         ? new ConnectionProblem("the connection was lost", { cause: this.lastError })
         : found
+    } finally {
+      this.underWay--
     }
   }
 
@@ -292,6 +297,14 @@ export class Connection {
     for (const one of listeners) one()
   }
 }
+
+/** What the broker answered, though some of it be errors: they are the caller's to look at. */
+export const answered = <A>(call: Promise<A>): Promise<A> =>
+  call.catch((error: unknown) => {
+    const answer = answerIn<A>(error)
+    if (answer === undefined) throw error
+    return answer
+  })
 
 /** After this nothing is sent and nothing arrives any more. */
 const destroy = (inner: LibraryConnection): void => {

@@ -35,7 +35,7 @@ export {
 /**
  * An error code inside of an answer, as the library would throw it.
  */
-export class AnsweredError extends Error implements ProtocolCode {
+export class AnsweredError extends Error {
   override readonly name = "AnsweredError"
   readonly code: string
   readonly retriable: boolean
@@ -44,13 +44,16 @@ export class AnsweredError extends Error implements ProtocolCode {
     this.code = code
     this.retriable = retriable
   }
+  /** What the broker said. */
   get reason(): string {
     return this.message
   }
 }
 
 const protocolCodeOf = (error: unknown): ProtocolCode | undefined => {
-  if (error instanceof AnsweredError) return error
+  if (error instanceof AnsweredError) {
+    return { code: error.code, reason: error.message, retriable: error.retriable }
+  }
   const code = text(read(error, "apiId"))
   if (code === undefined) return undefined
   return {
@@ -161,10 +164,21 @@ const meaningOf = (error: unknown): Meaning | undefined => {
   }
 }
 
+/** A connection that ended, whatever is inside that we can't read. */
+const endOf = (error: unknown): Meaning | undefined =>
+  error instanceof ConnectionProblem
+    ? { _tag: "Connection", reason: error.message }
+    : text(read(error, "code")) === "PLT_KFK_NETWORK"
+    ? { _tag: "Connection", reason: closed }
+    : undefined
+
 /**
  * What an error means: the first meaning found in it, from the outside inwards.
  */
-export const meaning = (error: unknown): Meaning => firstMeaning(error, meaningOf)
+export const meaning = (error: unknown): Meaning => {
+  const found = firstMeaning(error, meaningOf)
+  return found._tag === "Protocol" && found.code === "CLIENT_ERROR" ? firstMeaning(error, endOf) : found
+}
 
 /**
  * What was thrown, as the error of a request to the cluster.

@@ -1,0 +1,4 @@
+import { administration } from "../sessions/admin.ts"
+import { platformatic } from "./sessions.ts"
+
+administration(platformatic)

@@ -1,0 +1,4 @@
+import { producing } from "../sessions/producer.ts"
+import { platformatic } from "./sessions.ts"
+
+producing(platformatic)

@@ -1,0 +1,4 @@
+import { brokers } from "../sessions/producerBrokers.ts"
+import { platformatic } from "./sessions.ts"
+
+brokers(platformatic)

@@ -1,0 +1,4 @@
+import { faults } from "../sessions/producerFaults.ts"
+import { platformatic } from "./sessions.ts"
+
+faults(platformatic)

@@ -1,0 +1,4 @@
+import { surviving } from "../sessions/producerRestarts.ts"
+import { platformatic } from "./sessions.ts"
+
+surviving(platformatic)

@@ -1,0 +1,4 @@
+import { transactions } from "../sessions/producerTransactions.ts"
+import { platformatic } from "./sessions.ts"
+
+transactions(platformatic)
