@@ -265,7 +265,7 @@ export class ProducerFencedError extends Schema.TaggedError<ProducerFencedError>
 }
 
 /**
- * `Producer.transaction` was used where there can be no transaction.
+ * `Producer.transaction` was used where there can be no transaction, or it took too long.
  *
  * @since 0.1.0
  * @category errors
@@ -276,17 +276,28 @@ export class TransactionError extends Schema.TaggedError<TransactionError>("@cof
     /**
      * - `"not-transactional"`: the producer has no `transactionalId`.
      * - `"nested"`: inside a transaction of the same producer.
+     * - `"timed-out"`: it was open for longer than `transactionTimeout`, and the broker has refused it since: nothing of
+     *   it is committed. The broker ends what takes too long as if the producer was gone, so this one can not go on.
      */
-    reason: Schema.Literal("not-transactional", "nested")
+    reason: Schema.Literal("not-transactional", "nested", "timed-out"),
+    /** What the producer was given, in milliseconds, where that was too short. */
+    transactionTimeout: Schema.optional(Schema.Number),
+    cause
   }
 ) {
   override toJSON(): unknown {
     return json(this)
   }
   override get message(): string {
-    return this.reason === "nested"
-      ? "a transaction inside a transaction of the same producer: Kafka has no such thing"
-      : "the producer has no transactionalId: give it one in its options"
+    switch (this.reason) {
+      case "nested":
+        return "a transaction inside a transaction of the same producer: Kafka has no such thing"
+      case "not-transactional":
+        return "the producer has no transactionalId: give it one in its options"
+      case "timed-out":
+        return `the transaction was open for longer than transactionTimeout, ${this.transactionTimeout} ms, and the ` +
+          "broker refuses it by now: raise transactionTimeout or do less in one transaction, and open a new producer"
+    }
   }
 }
 

@@ -257,6 +257,32 @@ describe("what can go wrong with a transaction", () => {
       assert.deepStrictEqual(yield* allValues, [])
     }).pipe(Effect.provide(producer(transactional))))
 
+  it.effect("it takes longer than the broker allows: it says so, and that it is not the work of another producer", () =>
+    Effect.gen(function*() {
+      for (const late of [Effect.void, send("b")]) {
+        const running = yield* Effect.fork(
+          Effect.scoped(Effect.flatMap(
+            Producer.make({ ...transactional, transactionTimeout: "20 seconds" }),
+            (producer) =>
+              producer.transaction(
+                producer.send(Orders, record("a")).pipe(
+                  Effect.zipRight(Effect.sleep("30 seconds")),
+                  Effect.zipRight(Effect.provideService(late, Producer.Producer, producer))
+                )
+              )
+          ))
+        )
+        yield* TestClock.adjust("40 seconds")
+        const error = yield* Effect.flip(Fiber.join(running))
+        assert(error._tag === "TransactionError")
+        assert.deepStrictEqual([error.reason, error.transactionTimeout], ["timed-out", 20_000])
+        assert.include(error.message, "raise transactionTimeout")
+        assert.instanceOf(error.cause, ProducerFencedError)
+      }
+      assert.deepStrictEqual(yield* allValues, [])
+      assert.deepStrictEqual(yield* openTransactions, [])
+    }).pipe(Effect.provide(kafka)))
+
   it.effect("fenced at its commit: what waits fails, and everything later", () =>
     Effect.gen(function*() {
       const script = yield* Script

@@ -76,7 +76,13 @@ export const make = (
     })
     const { accumulator, append, flush, now, refusal, timestamp, withdraw } = sender
     const known = yield* topics.make({ session, accumulator, resolve: registry.resolve, now })
-    const { current, transact } = yield* transactions.make({ session, sender, transactionalId, emit })
+    const { current, transact } = yield* transactions.make({
+      session,
+      sender,
+      transactionalId,
+      transactionTimeout: settings.transactionTimeout,
+      emit
+    })
 
     // -- what stands in the way -----------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
  * Transactions: one at a time, each with an effect whose records are committed together, or not at all.
  */
 import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import type { GroupMetadata, OffsetAndMetadata, ProducerSession, SendError } from "../../KafkaClient.ts"
-import { type CommitError, ProducerError, TransactionError } from "../../KafkaError.ts"
+import { type CommitError, ProducerError, ProducerFencedError, TransactionError } from "../../KafkaError.ts"
 import type { Emit } from "../observe.ts"
 import { invalid } from "./partition.ts"
 import type { Sender } from "./sender.ts"
@@ -42,10 +44,12 @@ export const make = (options: {
   readonly session: ProducerSession
   readonly sender: Sender
   readonly transactionalId: string | undefined
+  /** In milliseconds. */
+  readonly transactionTimeout: number
   readonly emit: Emit
 }): Effect.Effect<Transactions> =>
   Effect.gen(function*() {
-    const { emit, sender, session, transactionalId } = options
+    const { emit, sender, session, transactionTimeout, transactionalId } = options
     const oneAtATime = yield* Effect.makeSemaphore(1)
     let current: Transaction | undefined
 
@@ -105,6 +109,18 @@ export const make = (options: {
         }))
     }
 
+    /**
+     * The broker fences a producer whose transaction took too long as it does one that was followed by another. The
+     * clock tells which of the two is the reason, unless it is both.
+     */
+    const timedOut = <E>(cause: Cause.Cause<E>, startedAt: number): Cause.Cause<E | TransactionError> => {
+      if (sender.now() - startedAt < transactionTimeout) return cause
+      const fenced = Chunk.findFirst(Cause.failures(cause), (error) => error instanceof ProducerFencedError)
+      return Option.isNone(fenced)
+        ? cause
+        : Cause.fail(new TransactionError({ reason: "timed-out", transactionTimeout, cause: fenced.value }))
+    }
+
     const transact: Transactions["transact"] = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
       type Error = E | SendError | CommitError | TransactionError
       if (transactionalId === undefined) return Effect.fail(new TransactionError({ reason: "not-transactional" }))
@@ -115,7 +131,7 @@ export const make = (options: {
             Effect.exit,
             Effect.flatMap((exit) => {
               transaction.open = false
-              return end(transaction, exit, restore)
+              return Effect.mapErrorCause(end(transaction, exit, restore), (cause) => timedOut(cause, startedAt))
             }),
             Effect.onExit((exit) =>
               Effect.sync(() => {
