@@ -5,13 +5,14 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as Consumer from "../src/Consumer.ts"
 import { InMemoryBroker } from "../src/InMemoryKafka.ts"
 import { ConsumerError } from "../src/KafkaError.ts"
 import * as KafkaEvent from "../src/KafkaEvent.ts"
 import * as KafkaHealth from "../src/KafkaHealth.ts"
-import { broker, consumer, Runs, texts, write } from "./consumer/support.ts"
+import { broker, consumer, Orders, Runs, texts, write } from "./consumer/support.ts"
 
 const groupId = "kitchen"
 const zero = { topic: "orders", partition: 0 }
@@ -133,6 +134,33 @@ describe("KafkaHealth", () => {
       expect(yield* only).toMatchObject({ status: "stopped", ready: false, live: true, partitions: [] })
     }).pipe(
       Effect.provide(consumer()),
+      Effect.provide(broker(1)),
+      Effect.provide(KafkaHealth.layer)
+    ))
+
+  it.effect("tells a stream that is not pulled from one that has nothing to do", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(2000))
+      yield* write("orders", 0, texts(10))
+      const reading = yield* Effect.fork(
+        Effect.all([
+          Stream.runForEach(Stream.chunks(Consumer.stream(Runs)), () => Effect.never),
+          Stream.runDrain(Consumer.stream(Orders))
+        ], { concurrency: "unbounded" })
+      )
+      const problems = Effect.map(only, ({ partitions }) =>
+        Object.fromEntries(partitions.map(({ problem, topic }) => [topic, problem])))
+      yield* TestClock.adjust("1900 millis")
+      expect(yield* problems).toEqual({ runs: undefined, orders: undefined })
+      yield* TestClock.adjust("200 millis")
+      expect(yield* problems).toEqual({
+        runs: "its records are fetched, and the program does not take them",
+        orders: undefined
+      })
+      expect(yield* only).toMatchObject({ ready: true, live: true })
+      yield* Fiber.interrupt(reading)
+    }).pipe(
+      Effect.provide(consumer({ stalledAfter: "2 seconds" })),
       Effect.provide(broker(1)),
       Effect.provide(KafkaHealth.layer)
     ))
