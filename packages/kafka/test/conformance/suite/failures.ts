@@ -107,7 +107,12 @@ export const failures = (kafka: Suite) => {
       Effect.gen(function*() {
         const topic = yield* makeTextTopic(1)
         yield* write(topic, texts(20))
-        const eager = { rebalanceProtocol: "eager", revokeTimeout: "300 millis", maxPollRecords: 5 } as const
+        const eager = {
+          groupProtocol: "classic",
+          rebalanceProtocol: "eager",
+          revokeTimeout: "300 millis",
+          maxPollRecords: 5
+        } as const
         const a = yield* member(eager)
         const stuck = yield* Deferred.make<void>()
         const log = new Seen<readonly [stream: number, value: string]>()
@@ -315,7 +320,7 @@ export const failures = (kafka: Suite) => {
         const broker = yield* InMemoryBroker
         const name = yield* TopicRegistry.resolve(topic)
         const slow = yield* broker.delay("fetch-offsets", "300 millis")
-        const a = yield* member({ rebalanceProtocol: "eager" })
+        const a = yield* member({ groupProtocol: "classic", rebalanceProtocol: "eager" })
         const stream = yield* running(a.stream(topic))
         yield* eventually("the first look-up", slow.fired, (fired) => fired > 0)
         const foreigner = yield* broker.join(a.groupId, [name])
@@ -593,7 +598,7 @@ export const failures = (kafka: Suite) => {
         const topic = yield* makeTextTopic(1)
         const tp = yield* partitionOf(topic)
         yield* write(topic, texts(10))
-        const eager = { ...patientGate, rebalanceProtocol: "eager" } as const
+        const eager = { ...patientGate, groupProtocol: "classic", rebalanceProtocol: "eager" } as const
         const a = yield* closable(member(eager))
         const begun = yield* Deferred.make<void>()
         const finish = yield* Deferred.make<void>()
