@@ -45,6 +45,8 @@ const makeStdio = Effect.gen(function*() {
     shown = false
     return clearing
   }
+  // what stands there last is no result, and the shell goes on behind it
+  yield* Effect.addFinalizer(() => Effect.sync(() => void stderr.write(clear())))
   const service: Service = {
     input: NodeStream.fromReadable(
       () => stdin,
@@ -89,7 +91,7 @@ const main = Effect.gen(function*() {
   return yield* Effect.withConsole(run(process.argv.slice(2), version), yield* console)
 }).pipe(
   Effect.provide(Layer.mergeAll(
-    Layer.effect(Stdio, makeStdio),
+    Layer.scoped(Stdio, makeStdio),
     Layer.succeed(Driver, KafkaJs.layer),
     NodeContext.layer,
     // log lines are no results

@@ -1,5 +1,6 @@
 /** The command with its output caught, on a Kafka in memory. */
 import { KafkaClient } from "@coffeebuddy/kafka/KafkaClient"
+import type { KafkaConfig } from "@coffeebuddy/kafka/KafkaConfig"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import { ConfigProvider, Console, Effect, Layer, Stream } from "effect"
 import { run } from "../../src/cli/app.ts"
@@ -30,8 +31,15 @@ const print = (args: ReadonlyArray<unknown>): string => `${plain(false, args.map
 
 /** Runs the command; needs the `InMemoryKafka` of the test. */
 export const cli = (args: ReadonlyArray<string>, options: Options = {}): Effect.Effect<Ended, never, KafkaClient> =>
+  Effect.flatMap(KafkaClient, (client) => cliOn(Layer.succeed(KafkaClient, client), args, options))
+
+/** Runs the command on a driver. */
+export const cliOn = (
+  driver: Layer.Layer<KafkaClient, never, KafkaConfig>,
+  args: ReadonlyArray<string>,
+  options: Options = {}
+): Effect.Effect<Ended> =>
   Effect.gen(function*() {
-    const client = yield* KafkaClient
     const usual = yield* Console.consoleWith(Effect.succeed)
     let out = ""
     let err = ""
@@ -62,7 +70,7 @@ export const cli = (args: ReadonlyArray<string>, options: Options = {}): Effect.
       Effect.provide(Layer.mergeAll(
         stdio,
         NodeContext.layer,
-        Layer.succeed(Driver, Layer.succeed(KafkaClient, client))
+        Layer.succeed(Driver, driver)
       )),
       Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(options.env ?? environment)))),
       Effect.withConsole(console)
