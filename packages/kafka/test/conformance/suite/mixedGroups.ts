@@ -23,23 +23,27 @@ interface Case {
   readonly ours: Partial<Consumer.Options>
 }
 
-const cooperative = "org.apache.kafka.clients.consumer.CooperativeStickyAssignor"
+const defaults = { "heartbeat.interval.ms": "250" }
+const cooperative = {
+  ...defaults,
+  "partition.assignment.strategy": "org.apache.kafka.clients.consumer.CooperativeStickyAssignor"
+}
 
 const cases: ReadonlyArray<Case> = [
   {
     name: "cooperative-sticky",
     first: "ours",
-    java: { "partition.assignment.strategy": cooperative },
+    java: cooperative,
     ours: { rebalanceProtocol: "cooperative" }
   },
   {
     name: "cooperative-sticky",
     first: "Java's",
-    java: { "partition.assignment.strategy": cooperative },
+    java: cooperative,
     ours: { rebalanceProtocol: "cooperative" }
   },
-  { name: "eager, with Java's defaults", first: "ours", java: {}, ours: { rebalanceProtocol: "eager" } },
-  { name: "eager, with Java's defaults", first: "Java's", java: {}, ours: { rebalanceProtocol: "eager" } },
+  { name: "eager, with Java's defaults", first: "ours", java: defaults, ours: { rebalanceProtocol: "eager" } },
+  { name: "eager, with Java's defaults", first: "Java's", java: defaults, ours: { rebalanceProtocol: "eager" } },
   { name: "KIP-848", first: "ours", java: { "group.protocol": "consumer" }, ours: { groupProtocol: "consumer" } }
 ]
 
@@ -74,7 +78,7 @@ export const mixedGroups = (test: Test<World>, target: JavaTarget) =>
                 javaMember(target, {
                   topics: [physical],
                   groupId,
-                  properties: { "heartbeat.interval.ms": "250", ...properties },
+                  properties,
                   onEvent: (event) => told.push(event)
                 }),
               catch: (error) => error as Error
