@@ -63,5 +63,5 @@ export const mismatch = (self: Api<never, unknown>, spoken: Spoken): string => {
   return range === undefined
     ? `the broker has no ${self.name} request: it is too old for this driver, or not set up for it`
     : `the broker speaks versions ${range.minVersion} to ${range.maxVersion} of ${self.name}, and this driver ${ours}: ` +
-      `it needs Kafka 3.1 or later`
+      `it needs Kafka 3.2 or later`
 }

@@ -171,8 +171,11 @@ export class Connection {
       ...(await tlsOptions(self, address)),
       ...saslOptions(self)
     })
+    let lastError: unknown
     // without a listener, an error of the socket would end the process
-    inner.on("error", () => undefined)
+    inner.on("error", (error) => {
+      lastError = error
+    })
     const timer = setTimeout(() => destroy(inner), options.connectTimeout)
     try {
       const connected = Promise.resolve(inner.connect(address.host, address.port))
@@ -192,11 +195,11 @@ export class Connection {
       if (protocolCode(error)?.code === "UNSUPPORTED_VERSION") {
         throw new Misunderstood(
           "UNSUPPORTED_VERSION",
-          "the broker is older than this driver can speak to: it needs Kafka 3.1 or later",
+          "the broker is older than this driver can speak to: it needs Kafka 3.2 or later",
           error
         )
       }
-      throw understood(error)
+      throw telling(understood(error), lastError)
     } finally {
       clearTimeout(timer)
     }
@@ -235,10 +238,7 @@ export class Connection {
     } catch (error) {
       const found = understood(error)
       if (found instanceof Misunderstood) this.close()
-      // what the socket said is more telling than that it is closed
-      throw found === error && isMereEnd(error) && this.lastError !== undefined
-        ? new ConnectionProblem("the connection was lost", { cause: this.lastError })
-        : found
+      throw telling(found, this.lastError)
     } finally {
       this.underWay--
     }
@@ -331,7 +331,11 @@ const understood = (error: unknown): unknown => {
     : error
 }
 
-const isMereEnd = (error: unknown): boolean => meaning(error)._tag === "Connection"
+/** What the socket said is more telling than that it is closed. */
+const telling = (error: unknown, lastError: unknown): unknown =>
+  lastError !== undefined && meaning(error)._tag === "Connection"
+    ? new ConnectionProblem("the connection was lost", { cause: lastError })
+    : error
 
 // ---------------------------------------------------------------------------------------------------------------------
 // security

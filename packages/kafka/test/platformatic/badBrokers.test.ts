@@ -1,0 +1,150 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as FastCheck from "effect/FastCheck"
+import * as Admin from "../../src/drivers/platformatic/admin.ts"
+import type { AdminSession } from "../../src/KafkaClient.ts"
+import * as FakeBroker from "./FakeBroker.ts"
+import { environment } from "./sessions.ts"
+
+const library = await import("@platformatic/kafka")
+
+const { apiVersions, metadata } = FakeBroker.apiKeys
+
+/** What comes of a client of such a broker. Nothing here takes longer than the connection timeout. */
+const failure = (
+  answer: (request: FakeBroker.Request) => FakeBroker.Answer,
+  use: (admin: AdminSession) => Effect.Effect<unknown, unknown> = () => Effect.void
+) =>
+  Effect.gen(function*() {
+    const broker = yield* FakeBroker.start(answer)
+    const own = yield* environment(broker, undefined, {
+      connectionTimeout: "500 millis",
+      requestTimeout: "500 millis"
+    })
+    return yield* Effect.flip(Effect.scoped(Effect.flatMap(Admin.open(own), use)))
+  }).pipe(Effect.timeout("5 seconds"))
+
+/** Metadata of a cluster that consists of this very broker, and has no topics. */
+const emptyCluster = (request: FakeBroker.Request): Buffer =>
+  FakeBroker.framed(
+    request,
+    library.Writer.create()
+      .appendInt32(0)
+      .appendArray([], () => undefined)
+      .appendString("fake")
+      .appendInt32(-1)
+      .appendArray([], () => undefined)
+      .appendTaggedFields()
+  )
+
+describe("a broker that is no good is a typed error, in time", () => {
+  it.scopedLive("older than the driver can speak to", () =>
+    Effect.gen(function*() {
+      const error = yield* failure((request) =>
+        // such brokers answer in the oldest format
+        FakeBroker.framed(request, library.Writer.create().appendInt16(35).appendInt32(0))
+      )
+      expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "UNSUPPORTED_VERSION", retriable: false })
+      expect(String(error)).toContain("it needs Kafka 3.2 or later")
+    }))
+
+  it.scopedLive("speaking only versions that the driver does not", () =>
+    Effect.gen(function*() {
+      const error = yield* failure((request) => FakeBroker.versions(request, [[metadata, 0, 8]]))
+      expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "UNSUPPORTED_VERSION" })
+      expect(String(error)).toContain("versions 0 to 8 of Metadata, and this driver 12")
+    }))
+
+  it.scopedLive("without a request that the driver needs", () =>
+    Effect.gen(function*() {
+      const error = yield* failure((request) => FakeBroker.versions(request, []))
+      expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "UNSUPPORTED_VERSION" })
+      expect(String(error)).toContain("the broker has no Metadata request")
+    }))
+
+  it.scopedLive("that says nothing", () =>
+    Effect.gen(function*() {
+      expect(yield* failure(() => "silence")).toMatchObject({ _tag: "KafkaConnectionError" })
+    }))
+
+  it.scopedLive("that hangs up", () =>
+    Effect.gen(function*() {
+      expect(yield* failure(() => "hang up")).toMatchObject({ _tag: "KafkaConnectionError" })
+    }))
+
+  it.scopedLive("that answers what was not asked", () =>
+    Effect.gen(function*() {
+      const error = yield* failure((request) =>
+        FakeBroker.anyVersions({ ...request, correlationId: request.correlationId + 1000 })
+      )
+      expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "MALFORMED_RESPONSE" })
+    }))
+
+  it.scopedLive("that is a web server", () =>
+    Effect.gen(function*() {
+      const error = yield* failure(() => Buffer.from("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))
+      expect(error).toMatchObject({ _tag: expect.stringMatching(/^Kafka(Connection|Request|Timeout)Error$/) })
+    }))
+
+  it.scopedLive("that stops answering", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const error = yield* failure(
+        (request) =>
+          request.apiKey === apiVersions
+            ? FakeBroker.anyVersions(request)
+            : ++asked === 1
+            ? emptyCluster(request)
+            : "silence",
+        (admin) => admin.describeCluster
+      )
+      expect(error).toMatchObject({ _tag: "KafkaTimeoutError", operation: "describe cluster" })
+    }))
+
+  it.scopedLive("with an error code that nobody knows", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const error = yield* failure(
+        (request) =>
+          request.apiKey === apiVersions
+            ? FakeBroker.anyVersions(request)
+            : ++asked === 1
+            ? emptyCluster(request)
+            : FakeBroker.framed(
+              request,
+              library.Writer.create()
+                .appendInt32(0)
+                .appendArray([], () => undefined)
+                .appendString("fake")
+                .appendInt32(-1)
+                .appendArray(["t"], (w, name) => {
+                  w.appendInt16(29_999).appendString(name).appendUUID(null).appendBoolean(false)
+                  w.appendArray([], () => undefined).appendInt32(0)
+                })
+                .appendTaggedFields()
+            ),
+        (admin) => admin.describeTopics(["t"])
+      )
+      expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "MALFORMED_RESPONSE" })
+    }))
+
+  it.live("whatever it answers", () =>
+    Effect.promise(() =>
+      FastCheck.assert(
+        FastCheck.asyncProperty(
+          FastCheck.uint8Array({ maxLength: 200 }),
+          FastCheck.boolean(),
+          (bytes, greets) =>
+            Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+              const error = yield* failure((request) =>
+                greets && request.apiKey === apiVersions
+                  ? FakeBroker.anyVersions(request)
+                  : FakeBroker.framed(request, library.Writer.create().append(Buffer.from(bytes)))
+              )
+              expect(error).toMatchObject({ _tag: expect.stringMatching(/^Kafka(Connection|Request|Timeout)Error$/) })
+            })))
+        ),
+        { numRuns: 40 }
+      )
+    ))
+})
