@@ -31,7 +31,7 @@ import * as Settings from "./engine/consumer/Settings.ts"
 import type { StreamError as StreamError_ } from "./engine/consumer/StreamError.ts"
 import * as streams from "./engine/consumer/streams.ts"
 import type * as Subscriber from "./engine/consumer/Subscriber.ts"
-import { run as runTransform } from "./engine/consumer/transform.ts"
+import { check as checkTransform, run as runTransform } from "./engine/consumer/transform.ts"
 import * as Observe from "./engine/observe.ts"
 import { notBefore } from "./engine/timestamp.ts"
 import * as Tracing from "./engine/tracing.ts"
@@ -624,6 +624,7 @@ const makeService = (
   ): Effect.Effect<void, unknown, unknown> =>
     Effect.scoped(Effect.gen(function*() {
       const producer = yield* Producer.Producer
+      yield* checkTransform(producer, loop.settings.sessionTimeout)
       const { from, readOptions } = read(source, undefined)
       yield* check(from)
       const lane = loop.makeLane()
@@ -912,8 +913,8 @@ export const forEach = <const S extends Source, E, R, const O extends AnyForEach
  *
  * A transaction that learns that its partitions are taken away is aborted, and the new owner reads the records again. A
  * failure of `f`, or of writing, aborts the transaction and ends this with its error. The producer's
- * `transactionTimeout` has to be below the consumer's `sessionTimeout`. What a driver without
- * `transactionalGroupMetadata` can not promise is said in docs/guarantees.md.
+ * `transactionTimeout` has to be below the consumer's `sessionTimeout`, or it is refused with a `TransactionError`. What
+ * a driver without `transactionalGroupMetadata` can not promise is said in docs/guarantees.md.
  *
  * @example
  * ```ts

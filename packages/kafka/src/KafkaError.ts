@@ -278,10 +278,15 @@ export class TransactionError extends Schema.TaggedError<TransactionError>("@cof
      * - `"nested"`: inside a transaction of the same producer.
      * - `"timed-out"`: it was open for longer than `transactionTimeout`, and the broker has refused it since: nothing of
      *   it is committed. The broker ends what takes too long as if the producer was gone, so this one can not go on.
+     * - `"outlives-session"`: `Consumer.transform` with a producer whose `transactionTimeout` is not below the consumer's
+     *   `sessionTimeout`: what it left open when it lost its partitions could still be committed beside the work of
+     *   their new owner.
      */
-    reason: Schema.Literal("not-transactional", "nested", "timed-out"),
-    /** What the producer was given, in milliseconds, where that was too short. */
+    reason: Schema.Literal("not-transactional", "nested", "timed-out", "outlives-session"),
+    /** What the producer was given, in milliseconds, where that is what is wrong. */
     transactionTimeout: Schema.optional(Schema.Number),
+    /** What the consumer was given, in milliseconds, where the two contradict each other. */
+    sessionTimeout: Schema.optional(Schema.Number),
     cause
   }
 ) {
@@ -297,6 +302,9 @@ export class TransactionError extends Schema.TaggedError<TransactionError>("@cof
       case "timed-out":
         return `the transaction was open for longer than transactionTimeout, ${this.transactionTimeout} ms, and the ` +
           "broker refuses it by now: raise transactionTimeout or do less in one transaction, and open a new producer"
+      case "outlives-session":
+        return `the producer's transactionTimeout, ${this.transactionTimeout} ms, has to be below the consumer's ` +
+          `sessionTimeout, ${this.sessionTimeout} ms: lower the first or raise the second`
     }
   }
 }

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@effect/vitest"
+import { assert, describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -87,4 +87,45 @@ describe("Consumer.transform", () => {
       yield* Fiber.interrupt(second)
       expect(yield* written).toEqual(texts(10).map((one) => one.toUpperCase()))
     }).pipe(Effect.provide(live), Effect.provide(broker(1))))
+
+  it.effect("refuses a producer whose transactions may outlive the consumer's session, before anything is read", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(10))
+      const refused = Consumer.transform(Runs, shout, Orders).pipe(
+        Effect.provide(Producer.layer({ transactionalId: "biller", transactionTimeout: "12 seconds" })),
+        Effect.provide(consumer({ sessionTimeout: "12 seconds" })),
+        Effect.flip
+      )
+      const error = yield* refused
+      assert(error._tag === "TransactionError")
+      expect([error.reason, error.transactionTimeout, error.sessionTimeout]).toEqual([
+        "outlives-session",
+        12_000,
+        12_000
+      ])
+      expect(error.message).toContain("lower the first or raise the second")
+      const kafka = yield* InMemoryBroker
+      expect(yield* kafka.committed("group")).toEqual([])
+      expect(yield* written).toEqual([])
+    }).pipe(Effect.provide(broker(1))))
+
+  it.effect("refuses a producer that has no transactional id, before anything is read", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(Consumer.transform(Runs, shout, Orders))
+      assert(error._tag === "TransactionError")
+      expect(error.reason).toBe("not-transactional")
+    }).pipe(Effect.provide(Layer.merge(Producer.layer(), consumer())), Effect.provide(broker(1))))
+
+  it.effect("takes the defaults of producer and consumer together", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(3))
+      const fiber = yield* Effect.fork(Consumer.transform(Runs, shout, Orders))
+      const kafka = yield* InMemoryBroker
+      while ((yield* kafka.committed("group"))[0]?.offset !== 3n) yield* Effect.yieldNow()
+      yield* Fiber.interrupt(fiber)
+      expect(yield* written).toEqual(texts(3).map((one) => one.toUpperCase()))
+    }).pipe(
+      Effect.provide(Layer.merge(Producer.layer({ transactionalId: "biller" }), Consumer.layer({ groupId: "group" }))),
+      Effect.provide(broker(1))
+    ))
 })

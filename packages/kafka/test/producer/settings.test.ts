@@ -36,7 +36,8 @@ describe("options", () => {
       requestTimeout: 30_000,
       closeTimeout: 10_000,
       transactionalId: undefined,
-      transactionTimeout: 60_000
+      transactionTimeout: 20_000,
+      transactionTimeoutGiven: false
     })
   })
 

@@ -12,7 +12,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as ConsumerRecord from "../../ConsumerRecord.ts"
 import type { SendError } from "../../KafkaClient.ts"
-import { CommitError } from "../../KafkaError.ts"
+import { CommitError, TransactionError } from "../../KafkaError.ts"
+import { settingsOf } from "../producer/settings.ts"
 import { CurrentTransaction } from "../producer/transaction.ts"
 import type { Lane } from "./Lane.ts"
 import type { PartitionBuffer } from "./PartitionBuffer.ts"
@@ -36,6 +37,20 @@ const isMovedOn = (error: unknown): error is MovedOn =>
   // an error of its own kind, for the same reason
   (error instanceof CommitError && error.reason !== "refused" && error.reason !== "timeout" &&
     error.reason !== "closed")
+
+/**
+ * Refuses a producer that can not keep the rules. A default that nobody chose is only warned of: it may have met a
+ * short session in a test.
+ */
+export const check = (producer: object, sessionTimeout: number): Effect.Effect<void, TransactionError> => {
+  const settings = settingsOf(producer)
+  if (settings === undefined) return Effect.void
+  if (settings.transactionalId === undefined) return Effect.fail(new TransactionError({ reason: "not-transactional" }))
+  const { transactionTimeout } = settings
+  if (transactionTimeout < sessionTimeout) return Effect.void
+  const error = new TransactionError({ reason: "outlives-session", transactionTimeout, sessionTimeout })
+  return settings.transactionTimeoutGiven ? Effect.fail(error) : Effect.logWarning(error.message)
+}
 
 export const run = <E, R, E2, R2, E3>(
   loop: RunLoop,

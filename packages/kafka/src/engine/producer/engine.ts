@@ -28,7 +28,7 @@ import { Group, GroupEntry, withRecords } from "./group.ts"
 import * as partition from "./partition.ts"
 import * as senders from "./sender.ts"
 import { type Inject, serialize, type Serialized, sizeOf } from "./serialize.ts"
-import type { Settings } from "./settings.ts"
+import { type Settings, withSettings } from "./settings.ts"
 import { Single } from "./single.ts"
 import * as topics from "./topics.ts"
 import * as transactions from "./transaction.ts"
@@ -348,7 +348,7 @@ export const make = (
       record: undefined
     })
 
-    return {
+    const service: Service = {
       send,
       sendAll: (topic, records) =>
         Effect.withFiberRuntime((fiber) => {
@@ -381,6 +381,7 @@ export const make = (
       flush,
       transaction: transact
     }
+    return withSettings(service, settings)
   })
 
 interface Handed {

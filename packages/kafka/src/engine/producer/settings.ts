@@ -27,8 +27,20 @@ export interface Settings {
   readonly closeTimeout: number
   readonly transactionalId: string | undefined
   readonly transactionTimeout: number
+  /** Whether somebody chose it. */
+  readonly transactionTimeoutGiven: boolean
   readonly partitioner: Partitioner.Partitioner
 }
+
+const Key: unique symbol = Symbol.for("@coffeebuddy/kafka/engine/producer/Settings")
+
+/** Lets {@link settingsOf} know. */
+export const withSettings = <A extends object>(service: A, settings: Settings): A & { readonly [Key]: Settings } =>
+  Object.assign(service, { [Key]: settings })
+
+/** What a producer was made with; unknown where it is somebody's own. */
+export const settingsOf = (service: object | { readonly [Key]: Settings }): Settings | undefined =>
+  Key in service ? service[Key] : undefined
 
 export const defaults = {
   batchSize: 1_000_000,
@@ -37,7 +49,8 @@ export const defaults = {
   requestTimeout: 30_000,
   deliveryTimeout: 120_000,
   closeTimeout: 10_000,
-  transactionTimeout: 60_000
+  // below the default session timeout of consumers, as Consumer.transform needs it
+  transactionTimeout: 20_000
 } as const
 
 /** The settings, or every problem there is. */
@@ -136,6 +149,7 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
     closeTimeout,
     transactionalId: options.transactionalId,
     transactionTimeout,
+    transactionTimeoutGiven: options.transactionTimeout !== undefined,
     partitioner: options.partitioner ?? Partitioner.java
   }))
 }
