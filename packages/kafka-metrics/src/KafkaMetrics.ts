@@ -311,8 +311,8 @@ const both = (one: Sink, other: Sink): Sink => ({
     one.count(name, labels, by)
     other.count(name, labels, by)
   },
-  observe: (name, labels, values) => {
-    one.observe(name, labels, values)
-    other.observe(name, labels, values)
+  observe: (name, labels, millis) => {
+    one.observe(name, labels, millis)
+    other.observe(name, labels, millis)
   }
 })

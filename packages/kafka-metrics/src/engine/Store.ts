@@ -49,10 +49,11 @@ export class Store implements Sink {
     held(this.counters, name, labels, () => ({ sum: 0 })).sum += by
   }
 
-  readonly observe: Sink["observe"] = (name, labels, values) => {
+  readonly observe: Sink["observe"] = (name, labels, millis) => {
     const { buckets } = this
     const histogram = held(this.histograms, name, labels, () => new Histogram(buckets.length))
-    for (const value of values) {
+    for (const one of millis) {
+      const value = one / 1000
       histogram.sum += value
       histogram.count++
       let index = 0

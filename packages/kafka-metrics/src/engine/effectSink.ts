@@ -35,10 +35,10 @@ export const make = (settings: Settings): EffectSink => {
   let before = new Map<string, GaugeSample>()
   return {
     count: (name, labels, by) => updates.get(name)?.(by, toLabels(name, labels)),
-    observe: (name, labels, values) => {
+    observe: (name, labels, millis) => {
       const tags = toLabels(name, labels)
       const update = updates.get(name)
-      for (const value of values) update?.(value, tags)
+      for (const one of millis) update?.(one / 1000, tags)
     },
     refresh: (gauges) => {
       const now = new Map(gauges.map((one) => [[one.name, ...one.labels].join("\u0000"), one]))

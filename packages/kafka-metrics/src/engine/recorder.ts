@@ -13,8 +13,8 @@ export type LabelValues = ReadonlyArray<string>
 /** Where counters and durations go. */
 export interface Sink {
   readonly count: (name: NameOf<"counter">, labels: LabelValues, by: number) => void
-  /** In seconds. */
-  readonly observe: (name: NameOf<"histogram">, labels: LabelValues, values: ReadonlyArray<number>) => void
+  /** Given in milliseconds, and shown in seconds. */
+  readonly observe: (name: NameOf<"histogram">, labels: LabelValues, millis: ReadonlyArray<number>) => void
 }
 
 export interface GaugeSample {
@@ -46,7 +46,7 @@ export class Recorder {
         sink.count("producer_records_total", labels, event.records)
         sink.count("producer_bytes_total", labels, event.bytes)
         sink.count("producer_batches_total", labels, 1)
-        sink.observe("producer_send_duration_seconds", labels, [event.millis / 1000])
+        sink.observe("producer_send_duration_seconds", labels, [event.millis])
         return
       }
       case "ProduceFailed":
@@ -64,7 +64,7 @@ export class Recorder {
         return
       case "TransactionEnded":
         sink.observe("producer_transaction_duration_seconds", [event.transactionalId, event.outcome], [
-          event.millis / 1000
+          event.millis
         ])
         return
       case "Polled": {
@@ -79,7 +79,7 @@ export class Recorder {
         return
       case "Committed":
         sink.count("consumer_commits_total", [event.groupId], 1)
-        sink.observe("consumer_commit_duration_seconds", [event.groupId], [event.millis / 1000])
+        sink.observe("consumer_commit_duration_seconds", [event.groupId], [event.millis])
         return
       case "CommitFailed":
         sink.count("consumer_commit_failures_total", [
@@ -92,7 +92,7 @@ export class Recorder {
         sink.observe(
           "consumer_handler_duration_seconds",
           [event.groupId, event.topicPartition.topic],
-          event.millis.map((millis) => millis / 1000)
+          event.millis
         )
         return
       case "HandlerFailed":
@@ -117,11 +117,11 @@ export class Recorder {
         // partitions that only change hands within this process are no rebalance
         if (this.tracker.member(event.groupId, source)?.status === "running") return
         sink.count("consumer_rebalances_total", [event.groupId], 1)
-        sink.observe("consumer_rebalance_duration_seconds", [event.groupId], [event.millis / 1000])
+        sink.observe("consumer_rebalance_duration_seconds", [event.groupId], [event.millis])
         return
       }
       case "GateWaited":
-        sink.observe("consumer_gate_wait_seconds", [event.groupId], [event.millis / 1000])
+        sink.observe("consumer_gate_wait_seconds", [event.groupId], [event.millis])
         if (event.unsettled.length > 0) {
           sink.count("consumer_gate_unsettled_partitions_total", [event.groupId], event.unsettled.length)
         }

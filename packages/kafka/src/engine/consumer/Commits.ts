@@ -83,8 +83,8 @@ export class Commits {
   }
 
   /** So many more records are done, whose offsets will be collected. */
-  touch(deferred: DeferredCommits, records: number): void {
-    if (deferred.touch(records, this.context.now())) this.context.session.wake()
+  touch(deferred: DeferredCommits, records: number, now: number = this.context.now()): void {
+    if (deferred.touch(records, now)) this.context.session.wake()
   }
 
   /** Sends what was deferred, and waits for it. */

@@ -80,11 +80,6 @@ export class RunLoop implements EngineContext {
 
   readonly now = (): number => this.clock.unsafeCurrentTimeMillis()
 
-  /** Milliseconds with a fraction, for durations. */
-  preciseNow(): number {
-    return Number(this.clock.unsafeCurrentTimeNanos()) / 1e6
-  }
-
   get partitions(): ReadonlyMap<TopicPartition.Key, PartitionBuffer> {
     return this.assignments.partitions
   }
@@ -178,7 +173,12 @@ export class RunLoop implements EngineContext {
    * with the next heartbeat that is answered, or with the loss of the partitions.
    */
   get isHeldBack(): boolean {
-    return this.lease.isOver(this.now())
+    return this.isHeldBackAt(this.now())
+  }
+
+  /** The same, for who knows what time it is. */
+  isHeldBackAt(now: number): boolean {
+    return this.lease.isOver(now)
   }
 
   private confirmed(millis: number | undefined): void {

@@ -87,7 +87,7 @@ class Bell {
   }
 }
 
-/** How long handlers take: gathered for a chunk's worth of records, and only where somebody looks. */
+/** How long handlers take, to the millisecond: gathered for a chunk's worth of records, and only where somebody looks. */
 class Times {
   private readonly loop: RunLoop
   private readonly taken = new Map<PartitionBuffer, Array<number>>()
@@ -96,9 +96,6 @@ class Times {
   }
   get enabled(): boolean {
     return this.loop.emit.enabled
-  }
-  now(): number {
-    return this.loop.preciseNow()
   }
   add(partition: PartitionBuffer, millis: number): void {
     const taken = this.taken.get(partition)
@@ -206,11 +203,11 @@ export const run = <E, R, E2, R2>(
 
     const times = new Times(loop)
     /** A worker is done with a record, or with several: for good, or for now. */
-    const settled = (tasks: ReadonlyArray<Task<ConsumerRecord.Any>>, answer: unknown): void => {
+    const settled = (tasks: ReadonlyArray<Task<ConsumerRecord.Any>>, answer: unknown, now: number): void => {
       const { work } = tasks[0]!
       if (answer instanceof Postponed) scheduler.postpone(tasks, answer.until)
       else if (tasks.length === 1 ? scheduler.finish(tasks[0]!) : scheduler.finishAll(tasks)) {
-        loop.commits.touch(deferred, tasks.length)
+        loop.commits.touch(deferred, tasks.length, now)
         if (work.ahead === 0) times.tell(work.partition)
       }
       watchTime()
@@ -227,15 +224,16 @@ export const run = <E, R, E2, R2>(
     const worker: Effect.Effect<void, E, R> = Effect.suspend(() => {
       let task: Task<ConsumerRecord.Any> | undefined
       let tasks: ReadonlyArray<Task<ConsumerRecord.Any>> = []
-      let startedAt = 0
+      const timed = times.enabled
+      // the end of one record is the beginning of the next: one look at the clock for each
+      let now = loop.now()
       return Effect.whileLoop({
         while: () => {
-          task = loop.isHeldBack ? undefined : scheduler.next()
+          task = loop.isHeldBackAt(now) ? undefined : scheduler.next()
           return task !== undefined
         },
         body: () => {
           if (scheduler.available > 0) bell.ring(1)
-          if (times.enabled) startedAt = times.now()
           if (batch === undefined) {
             tasks = [task!]
             return handler(task!.record)
@@ -244,8 +242,10 @@ export const run = <E, R, E2, R2>(
           return handler(task!.record, tasks.map((one) => one.record))
         },
         step: (answer) => {
-          if (times.enabled) times.add(task!.work.partition, times.now() - startedAt)
-          settled(tasks, answer)
+          const startedAt = now
+          now = loop.now()
+          if (timed) times.add(task!.work.partition, Math.max(0, now - startedAt))
+          settled(tasks, answer, now)
         }
       })
     }).pipe(
