@@ -14,12 +14,12 @@ import * as path from "node:path"
 import { javaConsume, type KafkaBroker, type KafkaCluster } from "../../../../scripts/kafka/index.ts"
 import * as Admin from "../../src/Admin.ts"
 import * as KafkaConfig from "../../src/KafkaConfig.ts"
-import * as KafkaJs from "../../src/KafkaJs.ts"
 import * as Producer from "../../src/Producer.ts"
 import * as Serde from "../../src/Serde.ts"
 import * as Topic from "../../src/Topic.ts"
 import * as TopicRegistry from "../../src/TopicRegistry.ts"
 import { Dice } from "../simulation/VirtualTime.ts"
+import { type DriverName, drivers } from "../support/drivers.ts"
 import { now } from "./Journal.ts"
 import * as members from "./members.ts"
 import { type Evidence, judge, type Stored, type Verdict } from "./verdict.ts"
@@ -31,6 +31,10 @@ export type Act = typeof calmActs[number] | typeof faults[number]
 
 export interface Options {
   readonly seed: number
+  /** `"kafkajs"` if absent. */
+  readonly driver?: DriverName | undefined
+  /** `"classic"` if absent. */
+  readonly groupProtocol?: "classic" | "consumer" | undefined
   readonly members: number
   readonly partitions: number
   /** Nothing but orderly coming and going: no record may be handled twice. */
@@ -163,6 +167,8 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
       const orders: members.Orders = {
         name: own,
         brokers: cluster.bootstrapServers,
+        driver: options.driver ?? "kafkajs",
+        groupProtocol: options.groupProtocol ?? "classic",
         topic: name,
         groupId,
         journal: members.journalOf(directory, own),
@@ -353,7 +359,7 @@ const run = (cluster: KafkaCluster, options: Options, directory: string) =>
     Effect.scoped,
     Effect.provide(
       Layer.merge(Producer.layer({ closeTimeout: "5 seconds" }), Admin.layer).pipe(
-        Layer.provide(KafkaJs.layer),
+        Layer.provide(drivers[options.driver ?? "kafkajs"]),
         Layer.provide(TopicRegistry.layerWith({})),
         Layer.provide(KafkaConfig.layer({ brokers: cluster.bootstrapServers, clientId: "chaos" }))
       )

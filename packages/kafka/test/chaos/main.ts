@@ -4,12 +4,16 @@
  *     npm run chaos -- --calm
  *     npm run chaos -- --brokers 3 --seed 7 --steps 40
  *     npm run chaos -- --minutes 30
+ *     npm run chaos -- --driver platformatic --protocol consumer
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { spawnSync } from "node:child_process"
 import { parseArgs } from "node:util"
 import { startKafka } from "../../../../scripts/kafka/index.ts"
+import { findNode24, isNewEnough } from "../../../../scripts/node24.ts"
+import { driverNames } from "../support/drivers.ts"
 import { type Act, calmActs, chaos, faults } from "./chaos.ts"
 import { report } from "./report.ts"
 
@@ -22,6 +26,8 @@ const { values } = parseArgs({
     /** Runs seed after seed for so long. */
     minutes: { type: "string" },
     brokers: { type: "string", default: "1" },
+    driver: { type: "string", default: "kafkajs" },
+    protocol: { type: "string", default: "classic" },
     members: { type: "string", default: "3" },
     partitions: { type: "string", default: "6" },
     rate: { type: "string", default: "200" },
@@ -37,6 +43,16 @@ const acts = values.acts?.split(",").map((given) => {
   if (act === undefined) throw new Error(`there is no act "${given}": ${kinds.join(", ")}`)
   return act
 })
+const driver = driverNames.find((name) => name === values.driver)
+if (driver === undefined) throw new Error(`there is no driver "${values.driver}": ${driverNames.join(", ")}`)
+const groupProtocol = (["classic", "consumer"] as const).find((name) => name === values.protocol)
+if (groupProtocol === undefined) throw new Error(`there is no protocol "${values.protocol}": classic, consumer`)
+if (driver === "platformatic" && !isNewEnough(process.versions.node)) {
+  const { status } = spawnSync(await findNode24(), [...process.execArgv, ...process.argv.slice(1)], {
+    stdio: "inherit"
+  })
+  process.exit(status ?? 1)
+}
 const until = Date.now() + Number(values.minutes ?? 0) * 60_000
 
 const program = Effect.gen(function*() {
@@ -54,6 +70,8 @@ const program = Effect.gen(function*() {
   do {
     const result = yield* chaos(cluster, {
       seed,
+      driver,
+      groupProtocol,
       members: Number(values.members),
       partitions: Number(values.partitions),
       calm: values.calm,

@@ -17,12 +17,12 @@ import type * as ConsumerRecord from "../../src/ConsumerRecord.ts"
 import * as KafkaConfig from "../../src/KafkaConfig.ts"
 import { isKafkaError } from "../../src/KafkaError.ts"
 import { type KafkaEvent, KafkaObserver } from "../../src/KafkaEvent.ts"
-import * as KafkaJs from "../../src/KafkaJs.ts"
 import * as Serde from "../../src/Serde.ts"
 import * as Topic from "../../src/Topic.ts"
 import type { TopicPartition } from "../../src/TopicPartition.ts"
 import * as TopicRegistry from "../../src/TopicRegistry.ts"
 import { Dice } from "../simulation/VirtualTime.ts"
+import { drivers } from "../support/drivers.ts"
 import { type Line, write } from "./Journal.ts"
 import type { Orders } from "./members.ts"
 
@@ -104,9 +104,10 @@ const program = Effect.gen(function*() {
     sessionTimeout: orders.sessionTimeout,
     heartbeatInterval: orders.heartbeatInterval,
     stopTimeout: "10 seconds",
-    maxPollRecords: orders.maxPollRecords
+    maxPollRecords: orders.maxPollRecords,
+    groupProtocol: orders.groupProtocol
   }).pipe(
-    Layer.provide(KafkaJs.layer),
+    Layer.provide(drivers[orders.driver]),
     Layer.provide(TopicRegistry.layerWith({})),
     Layer.provide(KafkaConfig.layer({ brokers: orders.brokers, clientId: orders.name })),
     Layer.provide(Layer.succeed(KafkaObserver, { enabled: true, onEvent: observe }))

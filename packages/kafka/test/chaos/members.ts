@@ -8,6 +8,7 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { spawnBound } from "../../../../scripts/kafka/process.ts"
+import type { DriverName } from "../support/drivers.ts"
 import * as Journal from "./Journal.ts"
 import type { Testimony } from "./verdict.ts"
 
@@ -15,6 +16,8 @@ import type { Testimony } from "./verdict.ts"
 export interface Orders {
   readonly name: string
   readonly brokers: string
+  readonly driver: DriverName
+  readonly groupProtocol: "classic" | "consumer"
   readonly topic: string
   readonly groupId: string
   readonly journal: string

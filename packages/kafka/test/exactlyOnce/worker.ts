@@ -5,14 +5,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Consumer from "../../src/Consumer.ts"
 import * as KafkaConfig from "../../src/KafkaConfig.ts"
-import * as KafkaJs from "../../src/KafkaJs.ts"
 import * as Producer from "../../src/Producer.ts"
 import * as Serde from "../../src/Serde.ts"
 import * as Topic from "../../src/Topic.ts"
 import * as TopicRegistry from "../../src/TopicRegistry.ts"
+import { type DriverName, drivers } from "../support/drivers.ts"
 
-const { brokers, input, output } = JSON.parse(process.argv[2]!) as {
+const { brokers, driver, input, output } = JSON.parse(process.argv[2]!) as {
   readonly brokers: string
+  readonly driver: DriverName
   readonly input: string
   readonly output: string
 }
@@ -23,7 +24,7 @@ const live = Layer.merge(
   Producer.layer({ transactionalId: `${output}-doubler`, transactionTimeout: "5 seconds" }),
   Consumer.layer({ groupId: `${output}-doublers`, sessionTimeout: "6 seconds", maxPollRecords: 50 })
 ).pipe(
-  Layer.provide(KafkaJs.layer),
+  Layer.provide(drivers[driver]),
   Layer.provide(TopicRegistry.layerWith({})),
   Layer.provide(KafkaConfig.layer({ brokers }))
 )

@@ -1,0 +1,3 @@
+import { exactlyOnce } from "../exactlyOnce/exactlyOnce.ts"
+
+exactlyOnce("platformatic")
