@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { parseBrokers } from "./engine/brokers.ts"
-import { ConfigProblems, type SettingNames } from "./engine/configProblems.ts"
+import { ConfigProblems, type SettingNames, shown } from "./engine/configProblems.ts"
 import * as environment from "./engine/environment.ts"
 import { tlsProblem } from "./engine/tls.ts"
 import { prefixProblem } from "./engine/topicPrefix.ts"
@@ -300,9 +300,7 @@ const checkDuration = (
   if (Option.isSome(duration) && millis >= 1 && millis <= longest) return duration.value
   problems.add(
     path,
-    `expected a duration of at least one millisecond and at most 24 days, such as "10 seconds", found ${
-      JSON.stringify(String(input))
-    }`
+    `expected a duration of at least one millisecond and at most 24 days, such as "10 seconds", found ${shown(input)}`
   )
   return otherwise
 }

@@ -103,6 +103,7 @@ const connectionReasons: Readonly<Record<string, string>> = {
   ETIMEDOUT: "no answer: check the address, the port and any firewall between",
   ERR_SSL_WRONG_VERSION_NUMBER: "the listener does not speak TLS: check the port, and the security protocol",
   EPROTO: "the TLS handshake failed: check that the listener speaks TLS, and which versions it allows",
+  ERR_NOT_KAFKA: "what answers there does not speak Kafka's protocol: check the port, and the security protocol",
   ERR_SSL_UNSUPPORTED_PROTOCOL: "no TLS version in common with the broker"
 }
 

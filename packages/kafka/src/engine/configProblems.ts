@@ -1,11 +1,16 @@
 /** What is wrong with a configuration, all of it. */
 import * as Arr from "effect/Array"
 import * as ConfigError from "effect/ConfigError"
+import * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import type { Options } from "../KafkaConfig.ts"
 
 /** What each setting is called where it was given: in code, or in the environment. */
 export type SettingNames = { readonly [K in keyof Options]-?: ReadonlyArray<string> }
+
+/** A value as it was found, for a message. Effect itself can't show every duration. */
+export const shown = (found: unknown): string =>
+  JSON.stringify(Duration.isDuration(found) ? `${Duration.toMillis(found)} ms` : String(found))
 
 /** Gathers problems, so that they are said at once rather than one at a time. */
 export class ConfigProblems {

@@ -1,7 +1,7 @@
 /** A setting that is given as a value, or as the path of a file that holds it. */
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
-import { readFileSync } from "node:fs"
+import { closeSync, openSync, readSync } from "node:fs"
 
 export interface FileOrValue {
   /** The name of the variable that holds the value; that of the path has `_FILE` behind it. */
@@ -28,6 +28,25 @@ const reasons: Readonly<Record<string, string>> = {
 /** More than any password, token or chain of certificates. */
 const limit = 1024 * 1024
 
+/** So much of a file, and no more: some have no end. */
+const readAtMost = (path: string, most: number): Buffer => {
+  const file = openSync(path, "r")
+  try {
+    const chunks: Array<Buffer> = []
+    let left = most
+    while (left > 0) {
+      const chunk = Buffer.allocUnsafe(Math.min(left, 64 * 1024))
+      const read = readSync(file, chunk)
+      if (read === 0) break
+      chunks.push(chunk.subarray(0, read))
+      left -= read
+    }
+    return Buffer.concat(chunks)
+  } finally {
+    closeSync(file)
+  }
+}
+
 /** What it is now. A line's end at the end of a file is not part of it. On the left: why not. */
 export const readSource = (source: FileOrValue): Either.Either<string, string> => {
   if (source.file === undefined) {
@@ -36,9 +55,12 @@ export const readSource = (source: FileOrValue): Either.Either<string, string> =
   const path = Redacted.value(source.file)
   const found = source.showable ? JSON.stringify(path) : "a path (redacted)"
   try {
-    const text = readFileSync(path, "utf8").replace(/\r?\n$/, "")
+    const bytes = readAtMost(path, limit + 1)
+    if (bytes.length > limit) {
+      return Either.left(`expected a file of at most ${limit} bytes, found ${found}: it is larger`)
+    }
+    const text = bytes.toString("utf8").replace(/\r?\n$/, "")
     if (text.trim() === "") return Either.left(`expected a file with a value in it, found ${found}: it is empty`)
-    if (text.length > limit) return Either.left(`expected a file of at most ${limit} bytes, found ${found}`)
     return Either.right(text)
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? "unknown"

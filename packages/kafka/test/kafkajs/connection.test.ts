@@ -75,6 +75,16 @@ describe("connecting through kafkajs", () => {
       expect(error.message).toContain("TLS")
     }))
 
+  it.scopedLive("to a server of another protocol says that it is no broker", () =>
+    Effect.gen(function*() {
+      const { address } = yield* server((socket) =>
+        socket.once("data", () => socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))
+      )
+      const error = yield* Effect.flip(openAdmin(address, { connectionTimeout: "1 second" }))
+      expect(error._tag).toBe("KafkaConnectionError")
+      expect(error.message).toContain("does not speak Kafka's protocol")
+    }))
+
   it.scopedLive("to a name that nobody knows says that", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(openAdmin("no-such-host.invalid:9092", { connectionTimeout: "2 seconds" }))

@@ -7,6 +7,7 @@ import { describe, expect, layer as sharing } from "@effect/vitest"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
@@ -16,7 +17,7 @@ import * as FileSystem from "node:fs"
 import type { ClientOptions } from "../../../../scripts/kafka/index.ts"
 import * as Admin from "../../src/Admin.ts"
 import * as Consumer from "../../src/Consumer.ts"
-import type { KafkaClient } from "../../src/KafkaClient.ts"
+import { KafkaClient } from "../../src/KafkaClient.ts"
 import * as KafkaConfig from "../../src/KafkaConfig.ts"
 import type { KafkaError } from "../../src/KafkaError.ts"
 import * as Producer from "../../src/Producer.ts"
@@ -67,6 +68,8 @@ const roundTrip = Effect.gen(function*() {
     ))
   const committed = yield* Admin.groupOffsets(yield* groupName())
   expect(committed.map(({ offset, partition }) => [partition, offset])).toEqual([[0, 2n], [1, 1n]])
+  // for whoever watches to print
+  return yield* Effect.all([KafkaClient, TopicRegistry.TopicRegistry, Producer.Producer, Admin.Admin])
 }).pipe(Effect.provide(Layer.merge(Producer.layer(), Admin.layer)), Effect.scoped)
 
 /** An unsecured JWT, as the broker's validator for tests takes it. */
@@ -508,12 +511,19 @@ export const security = (driver: Driver): void => {
               const producer = yield* Producer.make()
               const send = (value: string) => producer.send(topic, { key: null, value })
               yield* send("before")
+              const consumer = yield* member()
+              const read = yield* running(consumer.stream(topic))
+              yield* read.count(1)
               password = wrong
               // the session that the broker gave has an end
               const error = yield* Effect.flip(
                 Effect.forever(Effect.zipRight(send("meanwhile"), Effect.sleep("100 millis")))
               ).pipe(Effect.timeout(patience))
               expect(error).toMatchObject({ _tag: "KafkaAuthenticationError", kind: "credentials" })
+              expect(yield* Effect.flip(Fiber.join(read.fiber)).pipe(Effect.timeout(patience))).toMatchObject({
+                _tag: "KafkaAuthenticationError",
+                kind: "credentials"
+              })
               password = cluster.users["alice"]!
               yield* send("after")
             }).pipe(

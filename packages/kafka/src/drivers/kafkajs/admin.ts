@@ -55,13 +55,22 @@ const foundTopic = ({ isInternal, partitionMetadata, topic }: TopicMetadata): Se
 const assignment = (protocolType: string, encoded: Buffer): ReadonlyArray<TopicPartition.TopicPartition> => {
   // other kinds of groups have assignments of their own kinds
   if (protocolType !== "consumer" || encoded.length === 0) return []
-  const decoded = AssignerProtocol.MemberAssignment.decode(encoded)
+  const decoded = decodeAssignment(encoded)
   return Object.entries(decoded?.assignment ?? {}).sort(([a], [b]) => a < b ? -1 : 1).flatMap(([topic, partitions]) =>
     partitions.toSorted((a, b) => a - b).map((partition) => TopicPartition.make(topic, partition))
   )
 }
 
-const groupDescription = ({ groupId, members, protocolType, state }: DescribedGroup): GroupDescription => ({
+/** Any client may have written it: what can't be read is as good as none. */
+const decodeAssignment = (encoded: Buffer) => {
+  try {
+    return AssignerProtocol.MemberAssignment.decode(encoded)
+  } catch {
+    return null
+  }
+}
+
+export const groupDescription = ({ groupId, members, protocolType, state }: DescribedGroup): GroupDescription => ({
   groupId,
   state,
   protocolType,

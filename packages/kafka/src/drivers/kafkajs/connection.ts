@@ -18,6 +18,7 @@ import * as Tls from "node:tls"
 import * as KafkaConfig from "../../KafkaConfig.ts"
 import { type ClientError, KafkaAuthenticationError } from "../../KafkaError.ts"
 import { type Attempt, clientError, meaning, withoutTopic } from "./errors.ts"
+import { guarded } from "./frames.ts"
 import * as Logger from "./logger.ts"
 import * as OAuthBearer from "./oauthBearer.ts"
 
@@ -193,7 +194,7 @@ export const make = (self: Environment, options: Options = {}): Connection => {
     socket.on("error", (error) => {
       lastSocketError = error
     })
-    return self.intercept(socket, { host, port })
+    return guarded(self.intercept(socket, { host, port }))
   }
 
   const openTls = (tls: TlsSettings, host: string, port: number, onConnect: () => void): Net.Socket => {

@@ -24,8 +24,9 @@ const headers = (raw: RawRecord): RecordHeaders => {
   const out: Array<Header> = []
   for (const name in raw.headers) {
     const value = raw.headers[name]
-    if (Array.isArray(value)) { for (const one of value) out.push([name, one]) }
-    else out.push([name, singleHeader(value)])
+    if (!Array.isArray(value)) out.push([name, singleHeader(value)])
+    // under a name that every object has, such as "constructor", kafkajs puts that first
+    else for (const one of value) if (one === null || Buffer.isBuffer(one)) out.push([name, one])
   }
   return out
 }
@@ -140,6 +141,6 @@ const headerBytes = (value: Buffer | null | ReadonlyArray<Buffer | null> | undef
   if (value === null || value === undefined) return 0
   if (Buffer.isBuffer(value)) return value.length
   let bytes = 0
-  for (const one of value) if (one !== null) bytes += one.length
+  for (const one of value) if (Buffer.isBuffer(one)) bytes += one.length
   return bytes
 }

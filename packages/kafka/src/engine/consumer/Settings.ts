@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import type * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type { Capabilities } from "../../KafkaClient.ts"
-import { ConfigProblems } from "../configProblems.ts"
+import { ConfigProblems, shown } from "../configProblems.ts"
 import type { Bounds } from "./FetchPlanner.ts"
 
 export interface Options {
@@ -119,19 +119,19 @@ export const make = (
     if (out > 0 && out <= longest) return out
     add(
       name,
-      `expected a duration above zero of at most 24 days, such as "30 seconds", found ${JSON.stringify(String(input))}`
+      `expected a duration above zero of at most 24 days, such as "30 seconds", found ${shown(input)}`
     )
     return fallback
   }
   const count = (name: string, value: number | undefined, fallback: number): number => {
     if (value === undefined || (Number.isSafeInteger(value) && value > 0)) return value ?? fallback
-    add(name, `expected a whole number above zero, found ${JSON.stringify(String(value))}`)
+    add(name, `expected a whole number above zero, found ${shown(value)}`)
     return fallback
   }
   const oneOf = <A>(name: string, value: A | undefined, allowed: ReadonlyArray<A>, fallback: A): A => {
     if (value === undefined || allowed.includes(value)) return value ?? fallback
     const list = allowed.map((one) => JSON.stringify(one)).join(", ")
-    add(name, `expected one of ${list}, found ${JSON.stringify(String(value))}`)
+    add(name, `expected one of ${list}, found ${shown(value)}`)
     return fallback
   }
 
