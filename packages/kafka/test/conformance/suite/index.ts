@@ -1,4 +1,5 @@
 /** All parts of the suite that run on a cluster which is up. */
+import { administering } from "./administering.ts"
 import { badInput } from "./badInput.ts"
 import { bounds } from "./bounds.ts"
 import { commits } from "./commits.ts"
@@ -28,5 +29,6 @@ export const parts = [
   processing,
   groups,
   failures,
-  features
+  features,
+  administering
 ]
