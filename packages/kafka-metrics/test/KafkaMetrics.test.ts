@@ -1,10 +1,13 @@
-import { Consumer, InMemoryKafka, KafkaError, KafkaEvent } from "@coffeebuddy/kafka"
+import { Consumer, ConsumerWorker, InMemoryKafka, KafkaError, KafkaEvent } from "@coffeebuddy/kafka"
 import { EffectMetrics, KafkaMetrics, MetricDefinition } from "@coffeebuddy/kafka-metrics"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
+import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/TestClock"
 import { Counter, Registry } from "prom-client"
 import { broker, clients, consuming, Orders, produce } from "./support.ts"
@@ -88,6 +91,38 @@ describe("what is counted", () => {
       expect(yield* value("consumer_lost_partitions_total")).toBe(1)
       expect((yield* text).split("\n").filter((line) => line.includes("partition=\""))).toEqual([])
     }).pipe(Effect.provide(KafkaMetrics.layerPrometheus())))
+})
+
+describe("a worker", () => {
+  it.effect("has its failures, what was done about them, and its dead letters counted", () =>
+    Effect.gen(function*() {
+      yield* produce(2)
+      const worker = yield* ConsumerWorker.make(
+        Orders,
+        (order) => order.key === "table-1" ? Effect.fail("no milk") : Effect.void,
+        { groupId: "kitchen", deadLetter: "refused", retry: Schedule.recurs(1) }
+      )
+      while ((yield* value("consumer_dead_letters_total")) === 0) yield* TestClock.adjust("1 second")
+      const labels = { group: "kitchen", topic: "shop.orders" }
+      expect(yield* value("consumer_handler_failures_total", { ...labels, action: "retry" })).toBe(1)
+      expect(yield* value("consumer_handler_failures_total", { ...labels, action: "dead-letter" })).toBe(1)
+      expect(yield* value("consumer_dead_letters_total", { ...labels, target: "shop.refused" })).toBe(1)
+      expect(yield* value("consumer_up", { group: "kitchen" })).toBe(1)
+      yield* worker.stop
+    }).pipe(Effect.scoped, Effect.provide(on(KafkaMetrics.layerInMemory))))
+
+  it.effect("that fails is down, and its failure is counted", () =>
+    Effect.gen(function*() {
+      yield* produce(1)
+      const worker = yield* ConsumerWorker.make(Orders, () => Effect.fail("no milk"), { groupId: "bar" })
+      expect(yield* Effect.flip(worker.wait)).toBe("no milk")
+      expect(yield* text).toContain("kafka_consumer_up{group=\"bar\"} 0")
+      expect(yield* value("consumer_failures_total", { group: "bar" })).toBe(1)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(on(KafkaMetrics.layerPrometheus())),
+      Logger.withMinimumLogLevel(LogLevel.None)
+    ))
 })
 
 describe("a partition from which nothing comes", () => {

@@ -12,7 +12,10 @@ export const Orders = Topic.make("orders", { key: Serde.string, value: Serde.str
 const topics = Layer.effectDiscard(Effect.scoped(Effect.gen(function*() {
   const client = yield* KafkaClient.KafkaClient
   const admin = yield* client.openAdmin
-  yield* admin.createTopics([{ topic: "shop.orders", partitions: 2, replicationFactor: 1, config: {} }])
+  yield* admin.createTopics([
+    { topic: "shop.orders", partitions: 2, replicationFactor: 1, config: {} },
+    { topic: "shop.refused", partitions: 1, replicationFactor: 1, config: {} }
+  ])
 })))
 
 /** The topic `orders`, which is `shop.orders` on the broker. */

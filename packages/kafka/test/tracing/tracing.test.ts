@@ -12,6 +12,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import * as Consumer from "../../src/Consumer.ts"
+import * as ConsumerWorker from "../../src/ConsumerWorker.ts"
 import * as InMemoryKafka from "../../src/InMemoryKafka.ts"
 import * as KafkaTracing from "../../src/KafkaTracing.ts"
 import * as Producer from "../../src/Producer.ts"
@@ -25,8 +26,10 @@ import { Spans } from "./support.ts"
 const Orders = Topic.make("orders", { key: Serde.string, value: Serde.nullable(Serde.string), partitions: 1 })
 const Bills = Topic.make("bills", { key: Serde.string, value: Serde.string, partitions: 1 })
 
+const Refused = Topic.make("orders.dlt", { key: Serde.bytes, value: Serde.bytes, partitions: 1 })
+
 const kafka = Layer.provideMerge(
-  Layer.effectDiscard(TopicRegistry.ensure([Orders, Bills])),
+  Layer.effectDiscard(TopicRegistry.ensure([Orders, Bills, Refused])),
   Layer.merge(InMemoryKafka.layer, TopicRegistry.layerWith({}))
 )
 
@@ -282,6 +285,31 @@ describe("handling each record", () => {
         error: expect.any(String),
         attributes: { "error.type": "Unexpected" }
       })
+    }).pipe(Effect.provide(kafka)))
+
+  it.effect("a worker does too, and what it gives up keeps its trace", () =>
+    Effect.gen(function*() {
+      const spans = new Spans()
+      yield* Effect.scoped(Effect.gen(function*() {
+        const worker = yield* ConsumerWorker.make(Orders, () => Effect.fail("no milk"), {
+          groupId: "bar",
+          deadLetter: true
+        })
+        yield* worker.ready
+        yield* Producer.send(Orders, order("1"))
+        while ((yield* parentsIn("orders.dlt")).length === 0) yield* Effect.yieldNow()
+        yield* worker.stop
+      })).pipe(Effect.provide(Producer.layer()), Effect.provide(spans.service("bar")))
+      const sent = spans.one("send orders")
+      expect(spans.one("process orders")).toMatchObject({
+        parent: sent.spanId,
+        attributes: { "messaging.consumer.group.name": "bar", "messaging.kafka.offset": 0 }
+      })
+      expect(spans.one("send orders.dlt")).toMatchObject({
+        parent: spans.one("process orders").spanId,
+        links: [sent.spanId]
+      })
+      expect(yield* parentsIn("orders.dlt")).toEqual([`00-${sent.traceId}-${sent.spanId}-01`])
     }).pipe(Effect.provide(kafka)))
 
   it.effect("what is transformed carries the span of what it was made of", () =>
