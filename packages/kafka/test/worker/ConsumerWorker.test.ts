@@ -4,6 +4,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Schedule from "effect/Schedule"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as TestClock from "effect/TestClock"
@@ -18,6 +20,9 @@ class NoCups extends Data.TaggedError("NoCups") {}
 
 const tag = <E>(worker: ConsumerWorker.Worker<E>) =>
   Effect.map(SubscriptionRef.get(worker.state), (state) => state._tag)
+
+/** What is meant to fail says so in the log. */
+const quietly = Logger.withMinimumLogLevel(LogLevel.None)
 
 describe("a worker", () => {
   it.scoped("handles every record, says how it is doing, and commits what it did when it is stopped", () =>
@@ -59,7 +64,7 @@ describe("a worker", () => {
       expect(eventsOf(events, "Died").at(-1)?.error.message).toContain("spilt")
       const broker = yield* InMemoryBroker
       expect((yield* broker.group("group"))?.members ?? []).toEqual([])
-    }).pipe(Effect.provide(kafka())))
+    }).pipe(quietly, Effect.provide(kafka())))
 
   it.scoped("a retry holds up its own key alone, takes no worker, and tells the handler which attempt it is", () =>
     Effect.gen(function*() {
@@ -145,7 +150,7 @@ describe("a worker", () => {
       expect(seen).toEqual(["again#1", "again#2", "dead#1", "end#1"])
       expect(yield* committedOf("group")).toBe(2n)
       expect((yield* logOf("runs.dlt")).map((one) => Buffer.from(one.value!).toString())).toEqual(["dead"])
-    }).pipe(Effect.provide(kafka())))
+    }).pipe(quietly, Effect.provide(kafka())))
 
   it.scoped("a handler that takes too long is interrupted, and has failed", () =>
     Effect.gen(function*() {
@@ -165,7 +170,7 @@ describe("a worker", () => {
         millis: 5000
       })
       expect(interrupted).toBe(2)
-    }).pipe(Effect.provide(kafka())))
+    }).pipe(quietly, Effect.provide(kafka())))
 
   it.scoped("a handler that throws has failed with a defect, which is not tried again, and is no defect of the worker", () =>
     Effect.gen(function*() {
@@ -178,7 +183,7 @@ describe("a worker", () => {
       expect(Exit.isFailure(exit) && exit.cause._tag).toBe("Fail")
       const error = yield* Effect.flip(worker.wait)
       expect(error).toMatchObject({ _tag: "HandlerDefectError", attempt: 1, reason: "too hot" })
-    }).pipe(Effect.provide(kafka())))
+    }).pipe(quietly, Effect.provide(kafka())))
 
   it.scoped("a dead letter has the record's bytes and headers, and says where it came from and why", () =>
     Effect.gen(function*() {
@@ -260,7 +265,7 @@ describe("a worker", () => {
         offset: 1n
       })
       expect(yield* committedOf("group")).toBe(1n)
-    }).pipe(Effect.provide(kafka([Runs]))))
+    }).pipe(quietly, Effect.provide(kafka([Runs]))))
 
   it.scoped("where the dead-letter topic refuses, the worker ends, and nothing is skipped", () =>
     Effect.gen(function*() {
@@ -276,7 +281,7 @@ describe("a worker", () => {
       yield* TestClock.adjust("5 minutes")
       expect(yield* Fiber.join(ended)).toMatchObject({ _tag: "ForwardError", target: "runs.dlt" })
       expect(yield* committedOf("group")).toBe(1n)
-    }).pipe(Effect.provide(kafka())))
+    }).pipe(quietly, Effect.provide(kafka())))
 
   it.scoped("a batch is what is there of one partition, and is tried again as it was", () =>
     Effect.gen(function*() {

@@ -4,6 +4,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -19,6 +21,9 @@ import { committedOf, eventsOf, kafka, logOf, Runs, texts, watching, write } fro
 const unordered = RetryTopics.make(Runs, { delays: ["5 seconds", "20 seconds"], order: "none" })
 const ordered = RetryTopics.make(Runs, { delays: ["5 seconds", "20 seconds"] })
 const withRetries = kafka([Runs, DeadLetter.topic(Runs), ...unordered.topics, ...ordered.topics])
+
+/** What is meant to fail says so in the log. */
+const quietly = Logger.withMinimumLogLevel(LogLevel.None)
 
 class Cold extends Error {
   readonly _tag = "Cold"
@@ -176,7 +181,7 @@ describe("without order", () => {
       const ended = yield* Effect.fork(Effect.flip(worker.wait))
       yield* TestClock.adjust("1 minute")
       expect(yield* Fiber.join(ended)).toMatchObject({ _tag: "UnknownTopicError", topic: "runs.retry.5s" })
-    }).pipe(Effect.provide(kafka([Runs]))))
+    }).pipe(quietly, Effect.provide(kafka([Runs]))))
 
   it.scoped("retry topics of another topic are refused", () =>
     Effect.gen(function*() {
@@ -245,7 +250,7 @@ describe("with order by key", () => {
         _tag: "TopicMismatchError",
         differences: [{ topic: "runs.retry", setting: "partitions", actual: "1" }]
       })
-    }).pipe(Effect.provide(kafka([Runs, Topic.make("runs.retry", { ...Runs, partitions: 1 })]))))
+    }).pipe(quietly, Effect.provide(kafka([Runs, Topic.make("runs.retry", { ...Runs, partitions: 1 })]))))
 
   it.scoped("order among records that may come in any order is refused", () =>
     Effect.gen(function*() {
