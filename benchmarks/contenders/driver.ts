@@ -5,6 +5,8 @@ export const driver = async (parameters: Parameters) => {
   switch (parameters["driver"] ?? "kafkajs") {
     case "kafkajs":
       return (await import("@coffeebuddy/kafka/KafkaJs")).layer
+    case "platformatic":
+      return (await import("@coffeebuddy/kafka/Platformatic")).layer
     case "memory":
       return (await import("@coffeebuddy/kafka/InMemoryKafka")).layerWith({
         autoCreateTopics: true,
