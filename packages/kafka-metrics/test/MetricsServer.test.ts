@@ -3,6 +3,7 @@ import { EffectMetrics, KafkaMetrics, MetricDefinition, MetricsServer } from "@c
 import { HttpClient, HttpClientRequest, HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -144,7 +145,7 @@ describe("/health", () => {
       )
       yield* TestClock.adjust("1 second")
       yield* produce(5, 1)
-      yield* TestClock.adjust("10 minutes")
+      yield* TestClock.adjust("11 minutes")
       const { consumers, status } = yield* report("/health/live")
       expect(status).toBe(503)
       expect(consumers[0]?.problems).toEqual([
@@ -193,6 +194,26 @@ describe("the server", () => {
       expect((yield* get("/internal/health/ready")).status).toBe(200)
       expect((yield* get("/internal/metrics")).status).toBe(404)
     }).pipe(Effect.provide(Layer.merge(NodeHttpServer.layerTest, watching))))
+
+  it.scoped("answers while a consumer stops, which waits for a handler", () =>
+    Effect.gen(function*() {
+      yield* produce(1)
+      const handling = yield* Deferred.make<void>()
+      const served = yield* Effect.makeLatch()
+      const reading = yield* Effect.fork(
+        Consumer.forEach(Orders, () => Effect.zipRight(Deferred.succeed(handling, undefined), served.await))
+      )
+      yield* Deferred.await(handling)
+      const stopping = yield* Effect.fork(Consumer.stop)
+      yield* Effect.yieldNow()
+      expect((yield* get("/metrics")).body).toContain("kafka_consumer_records_total{group=\"kitchen\"")
+      expect((yield* get("/health/live")).status).toBe(200)
+      expect(stopping.unsafePoll()).toBe(null)
+      yield* served.open
+      yield* Fiber.join(stopping)
+      yield* Fiber.join(reading)
+      expect((yield* get("/metrics")).status).toBe(200)
+    }).pipe(Effect.provide(served(watching))))
 
   it.scoped("answers while consumers come and go", () =>
     Effect.gen(function*() {

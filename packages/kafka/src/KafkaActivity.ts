@@ -28,7 +28,7 @@ export class Partition {
   position: bigint
   committed: bigint | undefined
   highWatermark: bigint | undefined = undefined
-  /** When a record was last handed out or committed, or when the partition was assigned. */
+  /** When a record was last handed out or committed, or when there was something to do again, or when it was assigned. */
   progressAt: number
   /** Its next record is not due before, in milliseconds since 1970: until then there is no progress to be had. */
   delayedUntil = 0
@@ -76,13 +76,21 @@ export class Partition {
   }
 
   /** @internal */
-  fetched(position: bigint, highWatermark: bigint, timestamp: bigint | undefined): void {
-    this.highWatermark = highWatermark
+  fetched(position: bigint, highWatermark: bigint, timestamp: bigint | undefined, now: number): void {
+    this.endsAt(highWatermark, now)
     if (timestamp === undefined) return
     this.lastTimestamp = Number(timestamp)
     // after a seek back, what waited is read again
     while (this.waiting.length > 0 && this.waiting.at(-1)!.end >= position) this.waiting.pop()
     this.waiting.push({ end: position, timestamp: this.lastTimestamp })
+  }
+
+  /** @internal */
+  endsAt(highWatermark: bigint, now: number): void {
+    const hadWork = this.hasWork
+    this.highWatermark = highWatermark
+    // who had nothing to do for an hour has not stood still for an hour when something comes
+    if (!hadWork && this.hasWork) this.progressAt = now
   }
 
   /** @internal */
@@ -214,7 +222,7 @@ const follow = (member: Member, event: ConsumerEvent, now: number): void => {
       member.heartbeatAt = now
       return
     case "Polled":
-      of(event.topicPartition)?.fetched(event.position, event.highWatermark, event.lastTimestamp)
+      of(event.topicPartition)?.fetched(event.position, event.highWatermark, event.lastTimestamp, now)
       member.bufferedRecords = event.bufferedRecords
       member.bufferedBytes = event.bufferedBytes
       return
@@ -233,7 +241,10 @@ const follow = (member: Member, event: ConsumerEvent, now: number): void => {
     case "EndOffsets":
       for (const offset of event.offsets) {
         const partition = of(offset)
-        if (partition !== undefined) partition.highWatermark = offset.offset
+        // what was fetched meanwhile may know better
+        if (partition !== undefined && offset.offset > (partition.highWatermark ?? -1n)) {
+          partition.endsAt(offset.offset, now)
+        }
       }
       return
     case "OffsetReset":

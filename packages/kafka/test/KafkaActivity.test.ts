@@ -150,6 +150,23 @@ describe("Tracker", () => {
     expect([partition.lag, partition.committedLag]).toEqual([undefined, undefined])
     tracker.onEvent({ _tag: "EndOffsets", groupId, offsets: [{ ...topicPartition!, offset: 9n }] }, 1)
     expect([partition.lag, partition.committedLag]).toEqual([2n, 4n])
+    tracker.onEvent({ _tag: "EndOffsets", groupId, offsets: [{ ...topicPartition!, offset: 8n }] }, 2)
+    expect(partition.lag).toBe(2n)
+  })
+
+  it("a partition that had nothing to do for long does not stand still when something comes", () => {
+    const tracker = new Tracker()
+    const [topicPartition] = partitions
+    const ends = (offset: bigint): KafkaEvent => ({
+      _tag: "EndOffsets",
+      groupId,
+      offsets: [{ ...topicPartition!, offset }]
+    })
+    tracker.onEvent({ _tag: "Assigned", groupId, partitions: [topicPartition!], positions: [7n], millis: 1 }, 0)
+    tracker.onEvent(ends(7n), 1)
+    tracker.onEvent(ends(9n), 3_600_000)
+    tracker.onEvent(ends(12n), 3_700_000)
+    expect(tracker.member(groupId)?.partitions.get("orders:0")).toMatchObject({ hasWork: true, progressAt: 3_600_000 })
   })
 
   it("the lag in time is that of the next record that waits, also after going back", () => {
