@@ -5,10 +5,11 @@ import { KafkaAuthenticationError } from "@coffeebuddy/kafka/KafkaError"
 import * as TopicPartition from "@coffeebuddy/kafka/TopicPartition"
 import * as TopicRegistry from "@coffeebuddy/kafka/TopicRegistry"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, TestClock } from "effect"
+import { ConfigProvider, Deferred, Effect, Fiber, Layer, TestClock } from "effect"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { wantsColour } from "../../src/cli/Stdio.ts"
 import { cli, environment } from "./support.ts"
 
 type Services = Admin.Admin | InMemoryKafka.InMemoryBroker | KafkaClient
@@ -117,6 +118,16 @@ describe("produce", () => {
         assert.strictEqual(out, "0 records to orders\n")
       }))
   }
+
+  test("a line without end is refused before it fills the memory", () =>
+    Effect.gen(function*() {
+      yield* Admin.createTopics([orders])
+      const { code, err } = yield* cli(["produce", "orders"], {
+        input: ["first\n", new Uint8Array(40 * 1024 * 1024).fill(0x61), new Uint8Array(40 * 1024 * 1024).fill(0x61)]
+      })
+      assert.strictEqual(code, 1)
+      assert.match(err, /^line 2 is longer than 64 MiB/)
+    }))
 
   test("a topic that is not there ends it with 1", () =>
     Effect.gen(function*() {
@@ -322,6 +333,58 @@ describe("topics, groups, lag", () => {
       })
     }))
 
+  test("how old the oldest unread record is, where that is asked for", () =>
+    Effect.gen(function*() {
+      yield* TestClock.adjust("1 hour")
+      yield* behind
+      yield* TestClock.adjust("90 seconds")
+      const { out } = yield* cli(["lag", "g", "--time"])
+      assert.match(out, /^TOPIC .* LAG +AGE\norders .* 2 +1m 3\ds\nin all +2 +1m 3\ds\n$/)
+      const json = JSON.parse((yield* cli(["lag", "g", "--time", "--json"])).out)
+      assert.isAtLeast(json.millis, 90_000)
+    }))
+
+  test("in a pipe, --watch prints one table after the other", () =>
+    Effect.gen(function*() {
+      yield* behind
+      let out = ""
+      const watching = yield* Effect.fork(cli(["lag", "g", "--watch", "--interval", "1 minute"], {
+        onWrite: (written) => Effect.sync(() => void (out = written))
+      }))
+      yield* TestClock.adjust("150 seconds")
+      yield* Fiber.interrupt(watching)
+      assert.deepStrictEqual(out.match(/^1970-.*$/gm), [
+        "1970-01-01T00:00:00.000Z  g",
+        "1970-01-01T00:01:00.000Z  g",
+        "1970-01-01T00:02:00.000Z  g"
+      ])
+      assert.notInclude(out, "\x1b")
+    }))
+
+  it.effect("partitions without a leader are counted, and fail the check", () =>
+    Effect.gen(function*() {
+      yield* Admin.createTopics([{ topic: "orders", partitions: 4 }])
+      const broker = yield* InMemoryKafka.InMemoryBroker
+      yield* broker.kill(1)
+      yield* TestClock.adjust("1 minute")
+      const listing = yield* Effect.fork(Effect.all([cli(["topics"]), cli(["check"])]))
+      yield* TestClock.adjust("5 minutes")
+      const [{ out }, checked] = yield* Fiber.join(listing)
+      assert.match(out, /\norders +4 +1 +0 +2\n$/)
+      assert.strictEqual(checked.code, 1)
+      assert.match(checked.out, /^✗ topics +orders: 2 partitions of 4 without a leader/m)
+    }).pipe(Effect.provide(
+      Admin.layer.pipe(
+        Layer.provideMerge(Layer.merge(InMemoryKafka.layerWith({ brokers: 2 }), TopicRegistry.layerWith({})))
+      )
+    )))
+
+  test("nothing to list is said beside the empty table", () =>
+    Effect.gen(function*() {
+      assert.include((yield* cli(["topics"])).err, "There are no topics")
+      assert.include((yield* cli(["groups"])).err, "There are no groups")
+    }))
+
   test("a group that has committed nothing ends it with 1", () =>
     Effect.gen(function*() {
       const { code, err } = yield* cli(["lag", "nobody"])
@@ -490,6 +553,17 @@ describe("coffeebuddy-kafka", () => {
         const { out } = yield* cli(["produce", topic], { env, input: ["a\n"] })
         assert.match(out, /^1 record to coffee\.orders\n/)
       }
+    }))
+
+  test("there are colours in a terminal, unless NO_COLOR is set or the terminal is dumb", () =>
+    Effect.gen(function*() {
+      const colours = (isTerminal: boolean, env: Record<string, string>) =>
+        Effect.withConfigProvider(wantsColour(isTerminal), ConfigProvider.fromMap(new Map(Object.entries(env))))
+      assert.isTrue(yield* colours(true, {}))
+      assert.isTrue(yield* colours(true, { NO_COLOR: "", TERM: "xterm" }))
+      assert.isFalse(yield* colours(true, { NO_COLOR: "1" }))
+      assert.isFalse(yield* colours(true, { TERM: "dumb" }))
+      assert.isFalse(yield* colours(false, {}))
     }))
 
   test("a topic that can't be called so is a sentence", () =>
