@@ -27,15 +27,14 @@ type FetchArguments = [
 /**
  * A fetch. In this version topics go by their names, which the library calls `topicId`.
  *
- * The answer is parsed from one piece, and what is wrong with one partition is left in it, where the library would
- * throw away what came of the others.
+ * What is wrong with one partition is left in the answer, where the library would throw away what came of the others.
  */
 const fetch = (library: Library): Api<FetchArguments, FetchResponse> => {
   const { createRequest, parseResponse } = library.fetchV12
-  const contiguous = Buffers.make(library)
+  const sequential = Buffers.make(library)
   const parse: ResponseParser<FetchResponse> = (correlationId, apiKey, apiVersion, reader) => {
     try {
-      const whole = new library.Reader(contiguous(reader.buffer.buffer))
+      const whole = new library.Reader(sequential(reader.buffer.buffers))
       return parseResponse(correlationId, apiKey, apiVersion, whole)
     } catch (error) {
       const response = read(error, "response")
