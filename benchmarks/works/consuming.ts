@@ -1,5 +1,5 @@
 import { type Bench, inNode } from "../harness/model.ts"
-import { inJava, inPeer, inPython } from "../harness/peers.ts"
+import { inJava, inNewerNode, inPeer, inPython } from "../harness/peers.ts"
 
 const look = "A topic is read from its beginning with the same fetch settings, and the length of each value looked at."
 
@@ -28,6 +28,7 @@ export const consuming: ReadonlyArray<Bench> = [
       inNode("kafkajs eachBatch", ["kafkajs", "bytes"]),
       inNode("kafkajs eachMessage", ["kafkajs", "eachMessage"]),
       inNode("Consumer.stream, KafkaJs", ["library", "bytes"]),
+      inNewerNode("Consumer.stream, Platformatic", ["library", "bytes"], { driver: "platformatic" }),
       inPeer("effect-kafka serveStream, kafkajs", ["effect-kafka", "bytes"]),
       inPeer("@platformatic/kafka stream", ["platformatic", "bytes"], "newer"),
       inPeer("kafka-ts onBatch", ["kafka-ts", "bytes"]),
@@ -40,7 +41,8 @@ export const consuming: ReadonlyArray<Bench> = [
     about: "The same, each value decoded by a schema: by hand, compiled once, and by `Serde.json`.",
     contenders: [
       inNode("kafkajs eachBatch, by hand", ["kafkajs", "json"]),
-      inNode("Consumer.stream, Serde.json, KafkaJs", ["library", "json"])
+      inNode("Consumer.stream, Serde.json, KafkaJs", ["library", "json"]),
+      inNewerNode("Consumer.stream, Serde.json, Platformatic", ["library", "json"], { driver: "platformatic" })
     ]
   },
   ...[1, 16, 64].map((partitions) =>
