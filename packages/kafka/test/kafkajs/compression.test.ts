@@ -2,6 +2,10 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import KafkaJs, { CompressionTypes } from "kafkajs"
+import * as ChildProcess from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import * as Zlib from "node:zlib"
 import { fromXerial, install, prepare, toXerial } from "../../src/drivers/kafkajs/compression.ts"
 import type { CompressionType } from "../../src/KafkaClient.ts"
 
@@ -26,6 +30,31 @@ describe("compression for kafkajs", () => {
     Effect.gen(function*() {
       expect(yield* Effect.forEach(["none", ...all] as const, (type) => prepare(type))).toEqual([0, 1, 2, 3, 4])
     }))
+
+  it.live("where a library is missing, the error names the package to install", () =>
+    Effect.gen(function*() {
+      const program = fileURLToPath(new URL("programs/withoutCodecs.ts", import.meta.url))
+      const { stdout } = yield* Effect.promise(() =>
+        promisify(ChildProcess.execFile)(
+          process.execPath,
+          ["--conditions=@coffeebuddy/source", "--import", "tsx", program],
+          { timeout: 60_000 }
+        )
+      )
+      const lines = stdout.trim().split("\n")
+      const missing = "UnsupportedFeatureError: the kafkajs driver has no"
+      expect(lines.slice(0, 4)).toEqual([
+        "none: ready",
+        "gzip: ready",
+        `snappy: ${missing} snappy compression: install the package "snappy"`,
+        `lz4: ${missing} lz4 compression: install the package "lz4-napi"`
+      ])
+      expect(lines.slice(4)).toEqual([
+        "zstdCompress" in Zlib
+          ? "zstd: ready"
+          : `zstd: ${missing} zstd compression: install the package "@mongodb-js/zstd", or run Node 22.15 or later`
+      ])
+    }), 60_000)
 
   it("what is framed for Java is read back, whole and in blocks", async () => {
     await FastCheck.assert(
