@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { parseBrokers } from "./engine/brokers.ts"
-import { ConfigProblems, type SettingNames, shown } from "./engine/configProblems.ts"
+import { ConfigProblems, nameProblem, type SettingNames, shown } from "./engine/configProblems.ts"
 import * as environment from "./engine/environment.ts"
 import { tlsProblem } from "./engine/tls.ts"
 import { prefixProblem } from "./engine/topicPrefix.ts"
@@ -416,7 +416,8 @@ const checkSecurity = (
 const check = (options: Options, names: SettingNames, problems: ConfigProblems): Service => {
   const brokers = parseBrokers(options.brokers)
   for (const message of brokers.problems) problems.add(names.brokers, message)
-  if (options.clientId === "") problems.add(names.clientId, "expected a name, found an empty one")
+  const wrongId = options.clientId === undefined ? undefined : nameProblem(options.clientId)
+  if (wrongId !== undefined) problems.add(names.clientId, wrongId)
   const wrongPrefix = options.topicPrefix === undefined ? undefined : prefixProblem(options.topicPrefix)
   if (wrongPrefix !== undefined) problems.add(names.topicPrefix, wrongPrefix)
   return {

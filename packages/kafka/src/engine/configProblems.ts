@@ -12,6 +12,17 @@ export type SettingNames = { readonly [K in keyof Options]-?: ReadonlyArray<stri
 export const shown = (found: unknown): string =>
   JSON.stringify(Duration.isDuration(found) ? `${Duration.toMillis(found)} ms` : String(found))
 
+/** The most bytes that the protocol has room for in a name. */
+const longestName = 32_767
+
+/** What is wrong with a name that is sent to brokers. */
+export const nameProblem = (name: string): string | undefined =>
+  name === ""
+    ? "expected a name, found an empty one"
+    : Buffer.byteLength(name) > longestName
+    ? `expected a name of at most ${longestName} bytes, found one of ${Buffer.byteLength(name)}`
+    : undefined
+
 /** Gathers problems, so that they are said at once rather than one at a time. */
 export class ConfigProblems {
   private readonly found: Array<ConfigError.ConfigError> = []

@@ -53,6 +53,12 @@ describe("a consumer's settings", () => {
     expect(odd({ fetch: { minBytes: 1.5 } })).toContain("expected a whole number above zero, found \"1.5\"")
   })
 
+  it("names are not empty, and the protocol has room for them", () => {
+    expect(reasons({ groupId: "g".repeat(32_767) })).toBe("accepted")
+    expect(reasons({ groupId: "ü".repeat(20_000) })).toContain("at most 32767 bytes, found one of 40000")
+    expect(reasons({ groupId: "g", groupInstanceId: "" })).toContain("groupInstanceId")
+  })
+
   it("what the driver can't do is refused", () => {
     expect(reasons({ groupId: "g", rebalanceProtocol: "cooperative" }, none)).toContain("no incremental rebalancing")
     expect(reasons({ groupId: "g", groupInstanceId: "one" }, none)).toContain("no static membership")

@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import type * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type { Capabilities } from "../../KafkaClient.ts"
-import { ConfigProblems, shown } from "../configProblems.ts"
+import { ConfigProblems, nameProblem, shown } from "../configProblems.ts"
 import type { Bounds } from "./FetchPlanner.ts"
 
 export interface Options {
@@ -190,7 +190,11 @@ export const make = (
     }
   }
 
-  refuse("groupId", settings.groupId.length > 0, "expected a name, found an empty one")
+  for (const name of ["groupId", "groupInstanceId"] as const) {
+    const value = settings[name]
+    const problem = value === undefined ? undefined : nameProblem(value)
+    if (problem !== undefined) add(name, problem)
+  }
   refuse(
     "heartbeatInterval",
     settings.heartbeatInterval * 3 <= settings.sessionTimeout,
