@@ -9,6 +9,7 @@ interface ListedGroups {
   readonly groups: ReadonlyArray<{ readonly groupId: string; readonly protocolType: string }>
 }
 
+/** @internal its type is made of the library's own, which a declaration could not name */
 export const make = (library: Library) => ({
   createTopics: api("CreateTopics", library.createTopicsV7.api),
   deleteTopics: api("DeleteTopics", library.deleteTopicsV6.api),

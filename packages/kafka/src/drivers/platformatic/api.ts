@@ -26,6 +26,7 @@ const define = (library: Library) => ({
   )
 })
 
+/** @internal its type is made of the library's own, which a declaration could not name */
 export type Apis = ReturnType<typeof define>
 
 /** All of them, or which of them the library lacks. */

@@ -47,6 +47,7 @@ const fetch = (library: Library): Api<FetchArguments, FetchResponse> => {
 
 const isFetchResponse = (u: unknown): u is FetchResponse => Array.isArray(read(u, "responses"))
 
+/** @internal its type is made of the library's own, which a declaration could not name */
 export const make = (library: Library) => ({
   fetch: fetch(library),
   listOffsets: api(

@@ -23,6 +23,7 @@ const produce = (library: Library) => {
   )
 }
 
+/** @internal its type is made of the library's own, which a declaration could not name */
 export const make = (library: Library) => ({
   produce: produce(library),
   initProducerId: api("InitProducerId", library.initProducerIdV5.api, library.initProducerIdV4.api),
