@@ -157,7 +157,7 @@ export type ConsumerNotice =
   }
   | { readonly _tag: "Rebalancing" }
   /**
-   * One was answered well. `millis` is how long ago its request was sent: in a process that was frozen an answer may
+   * One was answered as to a member: well, or with the news that the group rebalances. `millis` is how long ago its request was sent: in a process that was frozen an answer may
    * have lain about for longer than the session lasted.
    */
   | { readonly _tag: "Heartbeat"; readonly millis?: number | undefined }

@@ -75,6 +75,34 @@ describe("Consumer.forEach", () => {
       Effect.provide(broker(1))
     ))
 
+  it.effect("in the gate of a rebalance that outlasts the session, what others have passed over is still begun", () =>
+    Effect.gen(function*() {
+      const kafka = yield* InMemoryBroker
+      const keys = ["slow", "slow", ...Array.from({ length: 10 }, (_, index) => `fast-${index}`)]
+      yield* kafka.produce({ topic: "runs", partition: 0 }, keys.map((key) => ({ key, value: key })))
+      const seen: Array<bigint> = []
+      const fiber = yield* Effect.fork(Consumer.forEach(Runs, (record) => {
+        seen.push(record.offset)
+        return Effect.sleep(record.offset === 0n ? "15 seconds" : "1 second")
+      }, { concurrency: 2, ordering: "key" }))
+      yield* TestClock.adjust("3 seconds")
+      yield* Effect.fork(kafka.rebalance("group"))
+      yield* TestClock.adjust("14 seconds")
+      expect(seen).toContain(1n)
+      yield* TestClock.adjust("20 seconds")
+      expect([...seen].sort((a, b) => Number(a - b))).toEqual(keys.map((_, index) => BigInt(index)))
+      yield* Effect.fork(Consumer.stop)
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(fiber)
+    }).pipe(
+      Effect.provide(consumer({
+        sessionTimeout: "6 seconds",
+        heartbeatInterval: "1 second",
+        rebalanceProtocol: "eager"
+      })),
+      Effect.provide(broker(1))
+    ))
+
   it.effect("a handler's failure is its own, and what was done before it is committed", () =>
     Effect.gen(function*() {
       yield* write("runs", 0, texts(10))

@@ -17,6 +17,9 @@ import type { Link, Network } from "./Network.ts"
 import { clientError, type Failure, type Reply } from "./Protocol.ts"
 import { Signal } from "./Signal.ts"
 
+const isRebalancing = (failure: Failure): boolean =>
+  failure._tag === "Refused" && failure.refusal.code === "REBALANCE_IN_PROGRESS"
+
 export interface MembershipOptions extends ConsumerSessionOptions {
   /** Whether a member without topics leaves its group. */
   readonly leaveWhenEmpty: () => boolean
@@ -37,6 +40,8 @@ export class Membership {
   private generation = -1
   /** Whether it is in a generation, and so has to send heartbeats. */
   private beating = false
+  /** It waits for the others, and what its heartbeats are answered is no news. */
+  private joining = false
   /** The group has given its partitions away. */
   private lost = false
   private dead = false
@@ -235,9 +240,11 @@ export class Membership {
     if (this.lost) yield* this.giveUp
     this.lost = false
     this.rejoin.take()
-    this.beating = false
 
+    this.joining = true
     const joined = yield* Effect.either(this.lifeline.noted(this.join))
+    this.joining = false
+    this.beating = false
     if (Either.isLeft(joined)) {
       this.learn(joined.left)
       return false
@@ -291,10 +298,13 @@ export class Membership {
         "heartbeat",
         this.inGroup((group) => group.heartbeat(sentAs))
       )))
-      if (Either.isRight(answer)) {
+      // a member is heard as well while its group rebalances
+      if (Either.isRight(answer) || isRebalancing(answer.left)) {
         const millis = (yield* Clock.currentTimeMillis) - sentAt
         this.options.callbacks.onNotice({ _tag: "Heartbeat", millis })
-      } else if (this.beating) this.learnAs(sentAs, answer.left)
+      }
+      // what joining comes to will say more
+      if (Either.isLeft(answer) && this.beating && !this.joining) this.learnAs(sentAs, answer.left)
     }
   })
 

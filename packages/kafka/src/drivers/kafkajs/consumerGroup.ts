@@ -262,6 +262,7 @@ export class Group {
         callbacks.notice({ _tag: "Joined", memberId, generation, millis })
         this.feed({ _tag: "Joined", partitions, generation })
       },
+      heard: (millis) => callbacks.notice({ _tag: "Heartbeat", millis }),
       heartbeat: (generation, millis) => {
         alive()
         told = false

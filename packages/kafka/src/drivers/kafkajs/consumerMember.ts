@@ -19,7 +19,7 @@ import type * as Connection from "./connection.ts"
 import * as Assignor from "./consumerAssignor.ts"
 import { within } from "./consumerCluster.ts"
 import type * as Gate from "./consumerGate.ts"
-import { meaning } from "./errors.ts"
+import { meaning, protocolCode } from "./errors.ts"
 import * as Internals from "./internals.ts"
 
 /** kafkajs looks around so often while nothing is to be fetched: it bounds how long leaving takes. In milliseconds. */
@@ -77,6 +77,8 @@ export interface Keeper {
     millis: number
   ) => void
   readonly heartbeat: (generation: number, millis: number) => void
+  /** The coordinator answered as to a member. */
+  readonly heard: (millis: number) => void
   /** A rebalance goes on; said again and again. */
   readonly rebalancing: () => void
   /** It gave up. */
@@ -205,7 +207,11 @@ export class Member implements Internals.Listener {
     }
   }
 
-  failed(apiKey: number, error: unknown): void {
+  failed(apiKey: number, error: unknown, sentAt: number): void {
+    // a member is heard as well while its group rebalances
+    if (apiKey === heartbeat && !this.closing && protocolCode(error)?.code === "REBALANCE_IN_PROGRESS") {
+      this.keeper.heard(Date.now() - sentAt)
+    }
     if (apiKey === findCoordinator && error instanceof Error && meaning(error)._tag === "Authorization") {
       this.refusal = error
     }

@@ -393,7 +393,7 @@ const fetch = 1
 export interface Listener {
   /** What it throws, the request fails with. It was sent at that time, in milliseconds since 1970, or a little later. */
   readonly answered: (apiKey: number, answer: unknown, sentAt: number) => void
-  readonly failed: (apiKey: number, error: unknown) => void
+  readonly failed: (apiKey: number, error: unknown, sentAt: number) => void
 }
 
 const deaf: Listener = { answered: () => {}, failed: () => {} }
@@ -427,7 +427,7 @@ export const opened = (cluster: Cluster, listener: Listener = deaf): OpenCluster
         return answer
       } catch (error) {
         if (error instanceof Error && error.name === "KafkaJSRequestTimeoutError") silent.add(broker)
-        listener.failed(apiKey, error)
+        listener.failed(apiKey, error, sentAt)
         throw error
       } finally {
         count(-1)
