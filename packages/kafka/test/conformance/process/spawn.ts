@@ -1,4 +1,4 @@
-/** Starts the consumer of `consumer.ts` as a process that ends with the test. */
+/** Starts a program beside this file as a process that ends with the test. */
 import * as Effect from "effect/Effect"
 import * as ChildProcess from "node:child_process"
 import * as Path from "node:path"
@@ -12,7 +12,7 @@ export interface Task {
   readonly groupId: string
   /** In milliseconds. */
   readonly sessionTimeout: number
-  /** The offset whose handler never ends, if there is one. */
+  /** The offset whose handler never ends, or a worker's takes long, if there is one. */
   readonly stuckAt?: number
   /** How long the handlers of the others take, in milliseconds. */
   readonly pace?: number
@@ -26,7 +26,7 @@ export interface Process {
   readonly exit: Effect.Effect<number | undefined, Error>
 }
 
-export const spawn = (task: Task) =>
+export const spawn = (task: Task, program: "consumer.ts" | "worker.ts" = "consumer.ts") =>
   Effect.gen(function*() {
     const lines = new Seen<string>()
     const ends = new Seen<number | undefined>()
@@ -34,7 +34,7 @@ export const spawn = (task: Task) =>
       Effect.sync(() =>
         ChildProcess.spawn(
           process.execPath,
-          ["--import", "tsx", Path.join(import.meta.dirname, "consumer.ts"), JSON.stringify(task)],
+          ["--import", "tsx", Path.join(import.meta.dirname, program), JSON.stringify(task)],
           { stdio: ["ignore", "pipe", "inherit"] }
         )
       ),

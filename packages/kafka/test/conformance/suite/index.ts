@@ -14,6 +14,7 @@ import { producing } from "./producing.ts"
 import { records } from "./records.ts"
 import { serdes } from "./serdes.ts"
 import { streams } from "./streams.ts"
+import { worker } from "./worker.ts"
 
 export const parts = [
   records,
@@ -30,5 +31,6 @@ export const parts = [
   groups,
   failures,
   features,
-  administering
+  administering,
+  worker
 ]

@@ -20,7 +20,12 @@ import {
 
 export const processes = (test: Test<World>, brokers: string) =>
   describe("processes", () => {
-    const prepare = (sessionTimeout: number, work: Pick<Task, "stuckAt" | "pace"> = { stuckAt: 25 }, many = 50) =>
+    const prepare = (
+      sessionTimeout: number,
+      work: Pick<Task, "stuckAt" | "pace"> = { stuckAt: 25 },
+      many = 50,
+      program?: "worker.ts"
+    ) =>
       Effect.gen(function*() {
         const topic = yield* makeTextTopic(1)
         const { prefix } = yield* TopicRegistry.TopicRegistry
@@ -33,7 +38,7 @@ export const processes = (test: Test<World>, brokers: string) =>
           sessionTimeout,
           ...work
         }
-        const child = yield* spawn(task)
+        const child = yield* spawn(task, program)
         yield* child.lines.until("record 25", (all) => all.includes("record 0:25"))
         return { topic, child, tp: yield* partitionOf(topic), groupId: task.groupId }
       })
@@ -52,6 +57,20 @@ export const processes = (test: Test<World>, brokers: string) =>
         expect((yield* event(next, "Assigned")).positions).toEqual([25n])
         expect(values(yield* stream.count(25))).toEqual(texts(25, 25))
         expect([...(yield* next.committed([tp])).values()]).toEqual([25n])
+      })
+    )
+
+    test(
+      "SIGTERM: a worker finishes the record it has in hand, commits all it did, leaves its group, and ends well",
+      Effect.gen(function*() {
+        const { child, groupId, tp } = yield* prepare(600_000, { stuckAt: 25 }, 50, "worker.ts")
+        yield* child.signal("SIGTERM")
+        expect(yield* child.exit).toBe(0)
+        expect(child.lines.all.slice(-3)).toEqual(["record 0:25", "done 0:25", "closed"])
+        const [group] = yield* Admin.describeGroups([groupId])
+        expect(group!.members).toEqual([])
+        const next = yield* member()
+        expect([...(yield* next.committed([tp])).values()]).toEqual([26n])
       })
     )
 
