@@ -1,8 +1,8 @@
 import { assert, describe, expect, it } from "@effect/vitest"
 import * as FastCheck from "effect/FastCheck"
-import { Lanes, type Plan, type Wanted } from "../../src/drivers/lanes.ts"
 import { view } from "../../src/drivers/kafkajs/consumerRecords.ts"
 import type { RawRecord } from "../../src/drivers/kafkajs/internals.ts"
+import { Lanes, type Plan, type Wanted } from "../../src/drivers/lanes.ts"
 import type { Demand, Fetched, FetchedChunk } from "../../src/KafkaClient.ts"
 import * as TopicPartition from "../../src/TopicPartition.ts"
 

@@ -12,6 +12,7 @@ import type * as KafkaClient from "../../src/KafkaClient.ts"
 import type * as KafkaConfig from "../../src/KafkaConfig.ts"
 import * as KafkaJs from "../../src/KafkaJs.ts"
 import * as TopicPartition from "../../src/TopicPartition.ts"
+import type { DriverName } from "../support/drivers.ts"
 import { environment, type Faults, plain } from "./support.ts"
 
 export const groupName = (): string => `group-${Crypto.randomUUID()}`
@@ -69,6 +70,29 @@ export const defaults: Omit<KafkaClient.ConsumerSessionOptions, "callbacks"> = {
   unavailableAfter: 60_000
 }
 
+/** How a driver opens a session, with faults on its connections. */
+export interface ConsumerDriver {
+  readonly name: DriverName
+  readonly openConsumer: (
+    brokers: string,
+    options: KafkaClient.ConsumerSessionOptions,
+    script: Pick<Script, "faults" | "config" | "metadataInterval">
+  ) => Effect.Effect<
+    KafkaClient.ConsumerSession,
+    Effect.Effect.Error<ReturnType<KafkaClient.Service["openConsumer"]>>,
+    Scope.Scope
+  >
+}
+
+export const kafkajs: ConsumerDriver = {
+  name: "kafkajs",
+  openConsumer: (brokers, options, { config, faults, metadataInterval = 30_000 }) =>
+    Effect.flatMap(
+      environment(brokers, faults, config),
+      (env) => Consumer.open(env, KafkaJs.capabilities, options, { metadataInterval })
+    )
+}
+
 /** A partition by its number, with its topic where a test has several. */
 export const short = ({ partition, topic }: TopicPartition.TopicPartition): string =>
   topic.includes("/") ? `${topic}/${partition}` : String(partition)
@@ -76,108 +100,113 @@ export const short = ({ partition, topic }: TopicPartition.TopicPartition): stri
 const sorted = (partitions: ReadonlyArray<TopicPartition.TopicPartition>): ReadonlyArray<string> =>
   partitions.map(short).sort()
 
-export const open = (
-  brokers: string,
-  groupId: string,
-  script: Script = {}
-): Effect.Effect<Reader, Effect.Effect.Error<ReturnType<typeof Consumer.open>>, Scope.Scope> =>
-  Effect.gen(function*() {
-    const env = yield* environment(brokers, script.faults, script.config)
-    const news = yield* Queue.unbounded<Told>()
-    const held = new Map<TopicPartition.Key, TopicPartition.TopicPartition>()
-    const history: Array<string> = []
-    const tell = (told: Told): void => {
-      history.push(`${told._tag} ${told.partitions.join(" ")}`.trim())
-      news.unsafeOffer(told)
-    }
-    const release = (partitions: ReadonlyArray<TopicPartition.TopicPartition>): void => {
-      for (const tp of partitions) held.delete(TopicPartition.key(tp))
-    }
-    const demand = (): Map<TopicPartition.Key, KafkaClient.Demand> =>
-      new Map(Array.from(held.keys(), (key) => [key, { maxBytes: 1 << 20 }]))
+type OpenError = Effect.Effect.Error<ReturnType<ConsumerDriver["openConsumer"]>>
 
-    const session: KafkaClient.ConsumerSession = yield* Consumer.open(
-      env,
-      KafkaJs.capabilities,
-      {
-        ...defaults,
-        ...script.options,
-        groupId,
-        callbacks: {
-          onAssigned: (partitions) =>
-            Effect.gen(function*() {
-              const { from } = script
-              const committed = from === undefined ? yield* session.committed(partitions) : undefined
-              const earliest = from === undefined ? yield* session.offsets(partitions, "earliest") : undefined
-              for (const tp of partitions) held.set(TopicPartition.key(tp), tp)
-              tell({ _tag: "Assigned", partitions: sorted(partitions) })
-              const positions = new Map<TopicPartition.Key, bigint>()
-              for (const tp of partitions) {
-                const key = TopicPartition.key(tp)
-                const position = from === undefined ? committed?.get(key)?.offset ?? earliest?.get(key) : from(tp)
-                if (position !== undefined) positions.set(key, position)
-              }
-              return positions
-            }).pipe(Effect.orDie),
-          onRevoked: (partitions) =>
-            Effect.zipRight(
-              Effect.sync(() => tell({ _tag: "Revoked", partitions: sorted(partitions) })),
-              script.onRevoked?.(reader) ?? Effect.void
-            ).pipe(Effect.ensuring(Effect.sync(() => release(partitions)))),
-          onLost: (partitions) =>
-            Effect.sync(() => {
-              release(partitions)
-              tell({ _tag: "Lost", partitions: sorted(partitions) })
-            }),
-          onNotice: () => {}
-        }
-      },
-      { metadataInterval: script.metadataInterval ?? 30_000 }
-    )
+const openOn =
+  (driver: ConsumerDriver) =>
+  (brokers: string, groupId: string, script: Script = {}): Effect.Effect<Reader, OpenError, Scope.Scope> =>
+    Effect.gen(function*() {
+      const news = yield* Queue.unbounded<Told>()
+      const held = new Map<TopicPartition.Key, TopicPartition.TopicPartition>()
+      const history: Array<string> = []
+      const tell = (told: Told): void => {
+        history.push(`${told._tag} ${told.partitions.join(" ")}`.trim())
+        news.unsafeOffer(told)
+      }
+      const release = (partitions: ReadonlyArray<TopicPartition.TopicPartition>): void => {
+        for (const tp of partitions) held.delete(TopicPartition.key(tp))
+      }
+      const demand = (): Map<TopicPartition.Key, KafkaClient.Demand> =>
+        new Map(Array.from(held.keys(), (key) => [key, { maxBytes: 1 << 20 }]))
 
-    const poll = Effect.suspend(() => session.poll(demand(), 500))
-    const reader: Reader = {
-      session,
-      history,
-      told: Queue.take(news),
-      holding: (partitions) =>
-        Queue.take(news).pipe(
-          Effect.repeat({ until: (told) => told._tag === "Assigned" && told.partitions.join(" ") === partitions }),
-          Effect.asVoid
-        ),
-      poll,
-      read: (count) =>
-        Effect.gen(function*() {
-          const out: Array<Read> = []
-          while (out.length < count) {
-            for (const fetched of yield* poll) {
-              if (fetched._tag !== "Chunk") continue
-              for (const raw of fetched.records) {
-                const value = fetched.view.value(raw)
-                out.push({
-                  at: `${short(fetched.topicPartition)}@${fetched.view.offset(raw)}`,
-                  value: value === null ? undefined : Buffer.from(value).toString()
-                })
+      const session: KafkaClient.ConsumerSession = yield* driver.openConsumer(
+        brokers,
+        {
+          ...defaults,
+          ...script.options,
+          groupId,
+          callbacks: {
+            onAssigned: (partitions) =>
+              Effect.gen(function*() {
+                const { from } = script
+                const committed = from === undefined ? yield* session.committed(partitions) : undefined
+                const earliest = from === undefined ? yield* session.offsets(partitions, "earliest") : undefined
+                for (const tp of partitions) held.set(TopicPartition.key(tp), tp)
+                tell({ _tag: "Assigned", partitions: sorted(partitions) })
+                const positions = new Map<TopicPartition.Key, bigint>()
+                for (const tp of partitions) {
+                  const key = TopicPartition.key(tp)
+                  const position = from === undefined ? committed?.get(key)?.offset ?? earliest?.get(key) : from(tp)
+                  if (position !== undefined) positions.set(key, position)
+                }
+                return positions
+              }).pipe(Effect.orDie),
+            onRevoked: (partitions) =>
+              Effect.zipRight(
+                Effect.sync(() => tell({ _tag: "Revoked", partitions: sorted(partitions) })),
+                script.onRevoked?.(reader) ?? Effect.void
+              ).pipe(Effect.ensuring(Effect.sync(() => release(partitions)))),
+            onLost: (partitions) =>
+              Effect.sync(() => {
+                release(partitions)
+                tell({ _tag: "Lost", partitions: sorted(partitions) })
+              }),
+            onNotice: () => {}
+          }
+        },
+        script
+      )
+
+      const poll = Effect.suspend(() => session.poll(demand(), 500))
+      const reader: Reader = {
+        session,
+        history,
+        told: Queue.take(news),
+        holding: (partitions) =>
+          Queue.take(news).pipe(
+            Effect.repeat({ until: (told) => told._tag === "Assigned" && told.partitions.join(" ") === partitions }),
+            Effect.asVoid
+          ),
+        poll,
+        read: (count) =>
+          Effect.gen(function*() {
+            const out: Array<Read> = []
+            while (out.length < count) {
+              for (const fetched of yield* poll) {
+                if (fetched._tag !== "Chunk") continue
+                for (const raw of fetched.records) {
+                  const value = fetched.view.value(raw)
+                  out.push({
+                    at: `${short(fetched.topicPartition)}@${fetched.view.offset(raw)}`,
+                    value: value === null ? undefined : Buffer.from(value).toString()
+                  })
+                }
               }
             }
-          }
-          return out
-        }),
-      commit: (offsets) =>
-        session.commit(
-          [...held.values()].filter((tp) => offsets[short(tp)] !== undefined)
-            .map((tp) => ({ ...tp, offset: BigInt(offsets[short(tp)]!) }))
-        )
-    }
-    return reader
-  })
+            return out
+          }),
+        commit: (offsets) =>
+          session.commit(
+            [...held.values()].filter((tp) => offsets[short(tp)] !== undefined)
+              .map((tp) => ({ ...tp, offset: BigInt(offsets[short(tp)]!) }))
+          )
+      }
+      return reader
+    })
 
-/** Opens a session and subscribes it to topics. */
-export const join = (brokers: string, groupId: string, topics: ReadonlyArray<string>, script: Script = {}) =>
-  Effect.tap(
-    open(brokers, groupId, script),
-    ({ session }) => session.subscribe({ _tag: "Topics", topics: new Set(topics) })
-  ).pipe(Effect.orDie)
+/** Sessions of a driver. */
+export const readers = (driver: ConsumerDriver) => {
+  const open = openOn(driver)
+  /** Opens a session and subscribes it to topics. */
+  const join = (brokers: string, groupId: string, topics: ReadonlyArray<string>, script: Script = {}) =>
+    Effect.tap(
+      open(brokers, groupId, script),
+      ({ session }) => session.subscribe({ _tag: "Topics", topics: new Set(topics) })
+    ).pipe(Effect.orDie)
+  return { open, join }
+}
+
+export const { join, open } = readers(kafkajs)
 
 /** Writes records through plain kafkajs. */
 export const write = (

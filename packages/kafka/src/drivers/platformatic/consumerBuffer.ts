@@ -30,6 +30,8 @@ export const make = (library: Library): Sequential => {
     private from = 0
     private to = 0
     private next = 0
+    /** What was read, and from how many bytes: taken apart at once by whoever asks. */
+    private readonly pair: [number, number] = [0, 0]
 
     /** Whether so many bytes are in one chunk, which is `chunk` then. */
     private has(offset: number, size: number): boolean {
@@ -83,7 +85,12 @@ export const make = (library: Library): Sequential => {
       for (let read = 0; read < 5; read++) {
         const byte = chunk[start + read]!
         value |= (byte & 0x7f) << (7 * read)
-        if (byte < 0x80) return [(value >>> 1) ^ -(value & 1), read + 1]
+        if (byte < 0x80) {
+          const { pair } = this
+          pair[0] = (value >>> 1) ^ -(value & 1)
+          pair[1] = read + 1
+          return pair
+        }
       }
       return super.readVarInt(offset)
     }

@@ -44,6 +44,7 @@ class ClassicMember implements Member {
   private readonly held: Held
   private readonly death: Deferred.Deferred<never, FatalError>
   private topics: ReadonlySet<string> = new Set()
+  private subscribed = false
   private memberId = ""
   private generation = notJoined
   /** Whether it is in a generation, and so has to send heartbeats. */
@@ -70,7 +71,8 @@ class ClassicMember implements Member {
   }
 
   subscribe(topics: ReadonlySet<string>): void {
-    if (topics.size === this.topics.size && [...topics].every((topic) => this.topics.has(topic))) return
+    if (this.subscribed && topics.size === this.topics.size && [...topics].every((one) => this.topics.has(one))) return
+    this.subscribed = true
     this.topics = new Set(topics)
     this.rejoin.raise()
   }
@@ -291,6 +293,8 @@ class ClassicMember implements Member {
           yield* this.held.revoke(this.held.partitions)
           yield* this.held.giveUp
           yield* this.leave
+          // there is nothing to be had, and that is the assignment
+          yield* this.held.assign([], this.wanted)
           yield* this.rejoin.wait
         } else if (yield* this.round(failures === 0)) {
           failures = 0

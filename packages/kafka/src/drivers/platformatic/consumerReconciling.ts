@@ -55,6 +55,7 @@ class ReconcilingMember implements Member {
   private readonly memberId = Crypto.randomUUID()
   private epoch = joining
   private topics: ReadonlySet<string> = new Set()
+  private subscribed = false
   private interval: number
   /** When the last heartbeat was sent that was answered well. */
   private confirmedAt = 0
@@ -85,7 +86,8 @@ class ReconcilingMember implements Member {
   }
 
   subscribe(topics: ReadonlySet<string>): void {
-    if (topics.size === this.topics.size && [...topics].every((topic) => this.topics.has(topic))) return
+    if (this.subscribed && topics.size === this.topics.size && [...topics].every((one) => this.topics.has(one))) return
+    this.subscribed = true
     this.topics = new Set(topics)
     this.news.raise()
   }
@@ -139,6 +141,8 @@ class ReconcilingMember implements Member {
       this.target = []
       yield* this.held.revoke(this.held.partitions)
       yield* this.leave
+      // there is nothing to be had, and that is the assignment
+      yield* this.held.assign([], Effect.void)
       yield* this.news.wait
     })
   }

@@ -1,0 +1,4 @@
+import { consumerOutage } from "../sessions/consumerOutage.ts"
+import { platformatic } from "./consumerSupport.ts"
+
+consumerOutage(platformatic)

@@ -1,0 +1,7 @@
+import { consumer } from "../sessions/consumer.ts"
+import { consumerFaults } from "../sessions/consumerFaults.ts"
+import { platformatic } from "./consumerSupport.ts"
+
+consumer(platformatic)
+
+consumerFaults(platformatic)
