@@ -43,6 +43,14 @@ const transport = (
   const { requestTimeout, transactionTimeout, transactionalId } = options
   const acks = options.acks === "all" ? -1 : options.acks === "leader" ? 1 : 0
 
+  // it takes longer than one thinks
+  const asText = new WeakMap<Identity, string>()
+  const idOf = (identity: Identity): string => {
+    let text = asText.get(identity)
+    if (text === undefined) asText.set(identity, text = String(identity.producerId))
+    return text
+  }
+
   const produce = ({ identity, members }: Group): Parameters<Broker["produce"]>[0] => {
     const topics = new Map<string, Array<ProducedMessages>>()
     for (const one of members) {
@@ -57,7 +65,7 @@ const transport = (
       timeout: requestTimeout,
       compression,
       topicData: Array.from(topics, ([topic, partitions]) => ({ topic, partitions })),
-      producerId: identity && String(identity.producerId),
+      producerId: identity && idOf(identity),
       producerEpoch: identity?.producerEpoch,
       transactionalId
     }

@@ -49,7 +49,7 @@ export const make = (
     const run = yield* FiberSet.makeRuntime<never, void>()
     const leaders = new KnownLeaders(transport)
     const delivery = new Delivery(options, transport, transactions, leaders)
-    const session = new Session(options, transactions, leaders, delivery, run)
+    const session = new Session(options, yield* Effect.clock, transactions, leaders, delivery, run)
     if (delivery.numbered) yield* transactions.identity
     return {
       capabilities,
@@ -67,6 +67,7 @@ const nobody: Effect.Effect<ReadonlyArray<Pending>> = Effect.succeed([])
 
 class Session {
   private readonly options: ProducerSessionOptions
+  private readonly clock: Clock.Clock
   private readonly transactions: Transactions
   private readonly leaders: KnownLeaders
   private readonly delivery: Delivery
@@ -76,12 +77,14 @@ class Session {
 
   constructor(
     options: ProducerSessionOptions,
+    clock: Clock.Clock,
     transactions: Transactions,
     leaders: KnownLeaders,
     delivery: Delivery,
     run: (work: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   ) {
     this.options = options
+    this.clock = clock
     this.transactions = transactions
     this.leaders = leaders
     this.delivery = delivery
@@ -120,7 +123,7 @@ class Session {
   // -------------------------------------------------------------------------------------------------------------------
 
   send(batches: ReadonlyArray<ProducerBatch>): Effect.Effect<ReadonlyArray<BatchResult>> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    return Effect.suspend(() => {
       const fresh: Array<Pending> = []
       const all = batches.map((batch) => {
         const asked = this.asked(batch)
@@ -134,7 +137,7 @@ class Session {
       })
       const answers = () => all.map((one) => this.answer(one))
       if (fresh.length === 0) return Effect.sync(answers)
-      const deadline = now + this.options.deliveryTimeout
+      const deadline = this.clock.unsafeCurrentTimeMillis() + this.options.deliveryTimeout
       return forAMoment(() => this.quickly(fresh, deadline) ?? this.thoroughly(fresh, deadline), answers)
     })
   }

@@ -112,10 +112,11 @@ export const make = (options: {
           return armedFor === Infinity ? Effect.void : sleepUntil(armedFor)
         })
       )
-    const arm = Effect.suspend(() => {
+    /** Mostly it is set for something earlier already. */
+    const arming = (): Effect.Effect<unknown> | undefined => {
       const at = Math.min(accumulator.nextReady, accumulator.nextDeadline)
-      return at < armedFor ? Effect.asVoid(FiberHandle.run(timer, sleepUntil(at))) : Effect.void
-    })
+      return at < armedFor ? FiberHandle.run(timer, sleepUntil(at)) : undefined
+    }
 
     // -- the lanes ------------------------------------------------------------------------------------------------
 
@@ -157,17 +158,16 @@ export const make = (options: {
       const at = now()
       accumulator.expire(at)
       const batches = accumulator.drain(at)
-      if (batches.length === 0) return Effect.zipRight(arm, park)
+      const arm = arming()
+      if (batches.length === 0) return arm === undefined ? park : Effect.zipRight(arm, park)
       if (accumulator.nextReady <= at) wake()
       tellBuffered()
       underWay++
-      return arm.pipe(
-        Effect.zipRight(session.send(batches)),
-        Effect.map((results) => {
-          setUnderWay(underWay - 1)
-          settle(batches, results, at)
-        })
-      )
+      const sent = Effect.map(session.send(batches), (results) => {
+        setUnderWay(underWay - 1)
+        settle(batches, results, at)
+      })
+      return arm === undefined ? sent : Effect.zipRight(arm, sent)
     }).pipe(
       Effect.forever,
       Effect.onExit((exit) =>
