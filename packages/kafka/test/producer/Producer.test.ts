@@ -394,7 +394,7 @@ describe("opening", () => {
         idempotent: false,
         compression: "gzip",
         transactionalId: undefined,
-        transactionTimeout: 60_000,
+        transactionTimeout: 20_000,
         requestTimeout: 5000,
         deliveryTimeout: 60_000
       })
