@@ -20,7 +20,10 @@ import * as RealKafka from "../support/RealKafka.ts"
 
 export type Environment = Readonly<Record<string, string>>
 
-/** What a topic, group or transactional id of a test begins with says what alice may do with it. Else it is nothing. */
+/**
+ * What a topic, group or transactional id of a test begins with says what alice may do with it. Else it is nothing, and
+ * guest may do nothing at all.
+ */
 export const prefixes = { hers: "hers-", readable: "readable-", writable: "writable-" } as const
 
 export interface Service {
@@ -31,6 +34,8 @@ export interface Service {
   readonly files: (options: ClientOptions) => Environment
   /** The variables of a client, with secrets as their values. */
   readonly values: (options: ClientOptions) => Environment
+  /** The variables of a client that shows alice's certificate, all as values, its key encrypted. */
+  readonly encrypted: Environment
   /** Certificates of an authority that the broker does not know. */
   readonly strangers: Certificates
   /** Writes a file, and answers its path. */
@@ -98,13 +103,13 @@ const linesOf = (pem: string): ReadonlyArray<string> =>
 
 const make = Effect.gen(function*() {
   const directory = yield* folder
-  const users = { admin: newPassword(), alice: newPassword(), rotating: newPassword() }
+  const users = { admin: newPassword(), alice: newPassword(), rotating: newPassword(), guest: newPassword() }
   const { cluster } = yield* RealKafka.start({
     listeners: ["plaintext", "ssl", "mtls", "sasl_plaintext", "sasl_ssl"],
     acls: true,
     users,
     // "localhost" is no name of it
-    certificateNames: ["127.0.0.1"],
+    certificateNames: ["127.0.0.1", "kafka.internal"],
     properties: {
       "listener.name.sasl_plaintext.scram-sha-256.connections.max.reauth.ms": shortSession,
       "listener.name.sasl_plaintext.oauthbearer.connections.max.reauth.ms": shortSession,
@@ -123,6 +128,12 @@ const make = Effect.gen(function*() {
     return file
   }
   const values = (options: ClientOptions): Environment => clientEnvironment(cluster, options)
+  const passphrase = newPassword()
+  const certificate = cluster.certificates!.clients["alice"]!
+  const text = (file: string): string => FileSystem.readFileSync(file, "utf8")
+  const key = Crypto.createPrivateKey(text(certificate.keyFile))
+    .export({ format: "pem", type: "pkcs8", cipher: "aes-256-cbc", passphrase })
+    .toString()
   const tools = javaTools({ distribution: cluster.distribution, bootstrapServers: plaintext })
   return SecuredKafka.of({
     cluster,
@@ -134,6 +145,15 @@ const make = Effect.gen(function*() {
           mayBeFile.test(name) ? [`${name}_FILE`, write(name, `${value}\n`)] : [name, value]
         )
       ),
+    encrypted: {
+      KAFKA_BOOTSTRAP_SERVERS: cluster.bootstrapServersOf("mtls"),
+      KAFKA_SECURITY_PROTOCOL: "SSL",
+      KAFKA_SSL_CA: text(cluster.certificates!.caFile),
+      // as it is where a variable can't have several lines
+      KAFKA_SSL_CERT: text(certificate.certFile).replaceAll("\n", "\\n"),
+      KAFKA_SSL_KEY: key.replaceAll("\n", "\\n"),
+      KAFKA_SSL_KEY_PASSPHRASE: passphrase
+    },
     strangers,
     write,
     changePassword: (user, password) =>
@@ -152,9 +172,8 @@ const make = Effect.gen(function*() {
     }),
     secrets: [
       ...Object.values(users),
-      ...[cluster.certificates!.clients["alice"]!, strangers.clients["alice"]!].flatMap(({ keyFile }) =>
-        linesOf(FileSystem.readFileSync(keyFile, "utf8"))
-      )
+      passphrase,
+      ...[text(certificate.keyFile), key, text(strangers.clients["alice"]!.keyFile)].flatMap(linesOf)
     ]
   })
 })

@@ -130,6 +130,20 @@ export const security = (driver: Driver): void => {
             }))(roundTrip))
         }
 
+        it.effect("by TLS with a certificate of the client's whose key is encrypted, all of it as values", () =>
+          as(({ encrypted }) => ({ ...encrypted, KAFKA_TOPIC_PREFIX: unique(prefixes.hers) }))(roundTrip))
+
+        it.effect("by TLS at a host that goes by another name in its certificate, which is given", () =>
+          as((kafka) => {
+            const environment = kafka.files({ listener: "sasl_ssl", user: "alice" })
+            return {
+              ...environment,
+              KAFKA_BOOTSTRAP_SERVERS: environment["KAFKA_BOOTSTRAP_SERVERS"]!.replaceAll("127.0.0.1", "localhost"),
+              KAFKA_SSL_SERVER_NAME: "kafka.internal",
+              KAFKA_TOPIC_PREFIX: unique(prefixes.hers)
+            }
+          })(roundTrip))
+
         it.effect("by a bearer token in a file", () =>
           as(({ values, write }) => ({
             KAFKA_BOOTSTRAP_SERVERS: values({ listener: "sasl_plaintext" })["KAFKA_BOOTSTRAP_SERVERS"]!,
@@ -430,6 +444,11 @@ export const security = (driver: Driver): void => {
             )
           })))
 
+        it.effect("for anything on the cluster", () =>
+          as((kafka) => kafka.files({ listener: "sasl_ssl", user: "guest" }))(Effect.gen(function*() {
+            expectDenied(yield* refused(Producer.make()), "cluster", "kafka-cluster")
+          })))
+
         it.effect("for a transactional id", () =>
           alice(Effect.gen(function*() {
             const transactionalId = unique("closed-")
@@ -481,7 +500,7 @@ export const security = (driver: Driver): void => {
               const work = yield* service
               yield* work(3)
               const before = asked
-              yield* work(50)
+              yield* work(35)
               expect(asked).toBeGreaterThan(before)
             }).pipe(
               Effect.scoped,
