@@ -149,6 +149,25 @@ export const transactions = ({ name, open }: Sessions): void => {
         expect(values(yield* readLog(bootstrapServers, topic))).toEqual(["good"])
       }))
 
+    it.scopedLive("a request that arrives after the abort is fenced: it is in no transaction", () =>
+      Effect.gen(function*() {
+        const faults = new Faults()
+        const topic = yield* makeTopic(bootstrapServers)
+        const session = yield* open(bootstrapServers, { transactionalId: newId() }, faults)
+        yield* session.begin
+        yield* send(session, [batch(topic, 0, "first")])
+        faults.arm({ kind: "hold", times: 1 })
+        expect(summary(yield* session.send([batch(topic, 0, "late")]))).toEqual(["pending: KafkaTimeoutError"])
+        yield* session.abort
+        faults.release()
+        yield* session.begin
+        yield* send(session, [batch(topic, 0, "next")])
+        yield* session.commit
+        expect(faults.fired).toBe(1)
+        // nothing is left open that would keep readers waiting
+        expect(values(yield* readLog(bootstrapServers, topic))).toEqual(["next"])
+      }))
+
     it.scopedLive("a record whose answer is lost is in the transaction once", () =>
       Effect.gen(function*() {
         const faults = new Faults()
