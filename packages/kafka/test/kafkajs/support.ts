@@ -34,6 +34,9 @@ export interface Fault {
   readonly apiKey?: number
 }
 
+/** As the operating system says it. */
+const cut = (): Error => Object.assign(new Error("cut by the test"), { code: "ECONNRESET" })
+
 /** Stands between kafkajs and its sockets. */
 export class Faults {
   private armed: Array<{ fault: Fault; left: number }> = []
@@ -69,7 +72,7 @@ export class Faults {
   /** Breaks every connection. */
   async cutAll(): Promise<void> {
     const closed = this.allClosed()
-    for (const socket of this.open) socket.destroy(new Error("cut by the test"))
+    for (const socket of this.open) socket.destroy(cut())
     await closed
   }
 
@@ -88,7 +91,7 @@ export class Faults {
         armed.left--
         this.fired++
         if (armed.fault.kind === "cut") {
-          setImmediate(() => socket.destroy(new Error("cut by the test")))
+          setImmediate(() => socket.destroy(cut()))
           return true
         }
         losing = armed.fault.kind === "lose"
@@ -103,7 +106,7 @@ export class Faults {
     socket.emit = (event: string | symbol, ...args: Array<unknown>): boolean => {
       if (event !== "data" || !losing) return emit(event, ...args)
       losing = false
-      socket.destroy(new Error("cut by the test"))
+      socket.destroy(cut())
       return true
     }
     return socket
