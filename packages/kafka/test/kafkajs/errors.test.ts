@@ -57,17 +57,18 @@ describe("kafkajs's errors as ours", () => {
   })
 
   it.each([
-    ["UNABLE_TO_VERIFY_LEAF_SIGNATURE", "give the CA's certificate"],
-    ["SELF_SIGNED_CERT_IN_CHAIN", "give its certificate as the CA"],
-    ["DEPTH_ZERO_SELF_SIGNED_CERT", "self-signed"],
-    ["CERT_HAS_EXPIRED", "expired"],
-    ["ERR_TLS_CERT_ALTNAME_INVALID", "another host name"],
-    ["ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED", "our certificate"],
-    ["ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE", "our certificate"],
-    ["ERR_OSSL_X509_KEY_VALUES_MISMATCH", "does not belong"]
-  ])("a certificate that does not fit, %s, is a failed authentication by TLS", (code, hint) => {
+    ["UNABLE_TO_VERIFY_LEAF_SIGNATURE", "untrusted-certificate", "give the CA's certificate"],
+    ["SELF_SIGNED_CERT_IN_CHAIN", "untrusted-certificate", "give its certificate as the CA"],
+    ["DEPTH_ZERO_SELF_SIGNED_CERT", "untrusted-certificate", "self-signed"],
+    ["CERT_HAS_EXPIRED", "untrusted-certificate", "expired"],
+    ["ERR_TLS_CERT_ALTNAME_INVALID", "host-name", "another host name"],
+    ["ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED", "client-certificate", "our certificate"],
+    ["ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE", "client-certificate", "our certificate"],
+    ["ERR_OSSL_X509_KEY_VALUES_MISMATCH", "unobtainable", "does not belong"],
+    ["CERT_OF_A_NEW_KIND", "other", "do not fit"]
+  ])("a certificate that does not fit, %s, is a failed authentication by TLS", (code, kind, hint) => {
     const error = Errors.clientError(retriesExceeded(connectionError(code, "no")), attempt)
-    expect(error).toMatchObject({ _tag: "KafkaAuthenticationError", mechanism: "ssl" })
+    expect(error).toMatchObject({ _tag: "KafkaAuthenticationError", mechanism: "ssl", kind })
     expect(error.message).toContain(hint)
   })
 

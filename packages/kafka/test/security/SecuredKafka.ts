@@ -54,7 +54,7 @@ export class SecuredKafka extends Context.Tag("security/SecuredKafka")<SecuredKa
 const newPassword = (): string => `${Crypto.randomBytes(12).toString("base64url")}+/=`
 
 /** How long a connection by a password of SCRAM-SHA-256, or by a token, lasts until it has to show it again. */
-const shortSession = "3000"
+const shortSession = "6000"
 
 const folder = Effect.acquireRelease(
   Effect.sync(() => FileSystem.mkdtempSync(Path.join(Os.tmpdir(), "coffeebuddy-security-"))),

@@ -128,10 +128,10 @@ export interface Options {
 }
 
 /**
- * How long before its end a session is renewed, in milliseconds, at the next request. A broker takes a renewal after the
- * end as well, and at most one in a second.
+ * How long before its end a session is renewed, in milliseconds, at the next request. Brokers take a renewal after the
+ * end as well, but at most one in a second: kafkajs's own ten seconds would have it at each request of a short session.
  */
-const reauthenticationThreshold = 1000
+const reauthenticationThreshold = 3000
 
 /** Each broker of the list gets its share of the time in which one has to be reached. */
 const connectionTimeoutPerBroker = (config: KafkaConfig.Service): number => {
