@@ -48,13 +48,13 @@ export const chunk = (
   if (messages.length === 0) return undefined
   const nextOffset = endOf(messages[messages.length - 1]!)
   if (nextOffset <= position) return undefined
-  const records = visible(messages, position, committedOnly ? data.abortedTransactions ?? [] : [])
+  const { bytes, records } = visible(messages, position, committedOnly ? data.abortedTransactions ?? [] : [])
   return {
     _tag: "Chunk",
     topicPartition,
     records,
     view,
-    bytes: bytesOf(records),
+    bytes,
     nextOffset,
     highWatermark: logEnd(data, committedOnly)
   }
@@ -75,24 +75,36 @@ const endOf = (last: RawRecord): bigint => {
   return end > own ? end : own
 }
 
+interface Visible {
+  readonly records: ReadonlyArray<RawRecord>
+  readonly bytes: number
+}
+
+/** In one pass over the records, unless some are left out: there are many, and to look at each is what it costs. */
 const visible = (
   messages: ReadonlyArray<RawRecord>,
   position: bigint,
   aborted: ReadonlyArray<{ readonly producerId: string; readonly firstOffset: string }>
-): ReadonlyArray<RawRecord> => {
+): Visible => {
   // a response begins at the start of a record batch, which may be before the position
   let first = 0
   while (first < messages.length && BigInt(messages[first]!.offset) < position) first++
-  if (aborted.length > 0) return committed(messages, first, aborted)
-  let i = first
-  while (i < messages.length && messages[i]!.isControlRecord !== true) i++
-  if (i === messages.length) return first === 0 ? messages : messages.slice(first)
-  const out = messages.slice(first, i)
-  for (; i < messages.length; i++) {
+  if (aborted.length > 0) return measured(committed(messages, first, aborted))
+  let bytes = 0
+  for (let i = first; i < messages.length; i++) {
     const message = messages[i]!
-    if (message.isControlRecord !== true) out.push(message)
+    if (message.isControlRecord === true) {
+      return measured(messages.slice(first).filter((one) => one.isControlRecord !== true))
+    }
+    bytes += bytesOf(message)
   }
-  return out
+  return { records: first === 0 ? messages : messages.slice(first), bytes }
+}
+
+const measured = (records: ReadonlyArray<RawRecord>): Visible => {
+  let bytes = 0
+  for (const record of records) bytes += bytesOf(record)
+  return { records, bytes }
 }
 
 /** Leaves out what was written in transactions that were aborted, as the broker lists them. */
@@ -127,13 +139,11 @@ const committed = (
 /** A control record's key is its version and its type, two bytes each; type 0 is an abort. */
 const isAbortMarker = ({ key }: RawRecord): boolean => key !== null && key.length >= 4 && key.readInt16BE(2) === 0
 
-const bytesOf = (records: ReadonlyArray<RawRecord>): number => {
+const bytesOf = ({ headers, key, value }: RawRecord): number => {
   let bytes = 0
-  for (const record of records) {
-    if (record.key !== null) bytes += record.key.length
-    if (record.value !== null) bytes += record.value.length
-    for (const name in record.headers) bytes += name.length + headerBytes(record.headers[name])
-  }
+  if (key !== null) bytes += key.length
+  if (value !== null) bytes += value.length
+  for (const name in headers) bytes += name.length + headerBytes(headers[name])
   return bytes
 }
 

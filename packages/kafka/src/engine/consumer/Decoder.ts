@@ -70,7 +70,8 @@ export const decode = <R>(slice: Slice, entry: Entry<R>): Decoded | Effect.Effec
   const { key: keys, value: values } = entry
   const origin = originOf(slice, entry.slug)
   const context = new SliceContext(slice.partition.topicPartition.topic, view)
-  const records: Array<ConsumerRecord.Any> = []
+  // as long as it will be: one that grows is copied again and again
+  const records = new Array<ConsumerRecord.Any>(to - from)
   let index = from
   try {
     for (; index < to; index++) {
@@ -81,11 +82,13 @@ export const decode = <R>(slice: Slice, entry: Entry<R>): Decoded | Effect.Effec
       context.part = "value"
       const value = values.deserialize(view.value(raw), context)
       if (key instanceof Serde.Pending || value instanceof Serde.Pending) {
+        records.length = index - from
         return decodeEffect({ ...slice, from: index }, entry, origin, records)
       }
-      records.push(ConsumerRecord.make(origin, raw, key, value))
+      records[index - from] = ConsumerRecord.make(origin, raw, key, value)
     }
   } catch (cause) {
+    records.length = index - from
     return {
       records,
       failure: failureOf(slice, raws[index], context.part, cause),
