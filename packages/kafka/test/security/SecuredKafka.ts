@@ -40,6 +40,8 @@ export interface Service {
   readonly strangers: Certificates
   /** Writes a file, and answers its path. */
   readonly write: (name: string, text: string) => string
+  /** Takes away from alice whatever she may do with a topic or a group, from now on. */
+  readonly deny: (resource: "topic" | "group", name: string) => Effect.Effect<void>
   /** Gives a user another password for SCRAM-SHA-512. */
   readonly changePassword: (user: string, password: string) => Effect.Effect<void>
   /** Restarts the broker: every connection is lost, and made again. */
@@ -63,35 +65,43 @@ const folder = Effect.acquireRelease(
 
 const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } = KafkaJs
 
-const grant = async (bootstrapServers: string): Promise<void> => {
+const addAcls = async (
+  bootstrapServers: string,
+  acl: Parameters<ReturnType<InstanceType<typeof KafkaJs.Kafka>["admin"]>["createAcls"]>[0]["acl"]
+): Promise<void> => {
   const kafka = new KafkaJs.Kafka({ brokers: bootstrapServers.split(","), logLevel: KafkaJs.logLevel.NOTHING })
   const admin = kafka.admin()
   await admin.connect()
   try {
-    const { GROUP, TOPIC, TRANSACTIONAL_ID } = AclResourceTypes
-    const { ALL, READ, WRITE } = AclOperationTypes
-    await admin.createAcls({
-      acl: ["alice", "rotating"].flatMap((user) =>
-        ([
-          [TOPIC, prefixes.hers, ALL],
-          [GROUP, prefixes.hers, ALL],
-          [TRANSACTIONAL_ID, prefixes.hers, ALL],
-          [TOPIC, prefixes.readable, READ],
-          [TOPIC, prefixes.writable, WRITE]
-        ] as const).map(([resourceType, resourceName, operation]) => ({
-          resourceType,
-          resourceName,
-          resourcePatternType: ResourcePatternTypes.PREFIXED,
-          principal: `User:${user}`,
-          host: "*",
-          operation,
-          permissionType: AclPermissionTypes.ALLOW
-        }))
-      )
-    })
+    await admin.createAcls({ acl })
   } finally {
     await admin.disconnect()
   }
+}
+
+const grant = (bootstrapServers: string): Promise<void> => {
+  const { GROUP, TOPIC, TRANSACTIONAL_ID } = AclResourceTypes
+  const { ALL, READ, WRITE } = AclOperationTypes
+  return addAcls(
+    bootstrapServers,
+    ["alice", "rotating"].flatMap((user) =>
+      ([
+        [TOPIC, prefixes.hers, ALL],
+        [GROUP, prefixes.hers, ALL],
+        [TRANSACTIONAL_ID, prefixes.hers, ALL],
+        [TOPIC, prefixes.readable, READ],
+        [TOPIC, prefixes.writable, WRITE]
+      ] as const).map(([resourceType, resourceName, operation]) => ({
+        resourceType,
+        resourceName,
+        resourcePatternType: ResourcePatternTypes.PREFIXED,
+        principal: `User:${user}`,
+        host: "*",
+        operation,
+        permissionType: AclPermissionTypes.ALLOW
+      }))
+    )
+  )
 }
 
 /** The variables that hold what may be a file as well. */
@@ -156,6 +166,18 @@ const make = Effect.gen(function*() {
     },
     strangers,
     write,
+    deny: (resource, resourceName) =>
+      Effect.promise(() =>
+        addAcls(plaintext, [{
+          resourceType: resource === "topic" ? AclResourceTypes.TOPIC : AclResourceTypes.GROUP,
+          resourceName,
+          resourcePatternType: ResourcePatternTypes.LITERAL,
+          principal: "User:alice",
+          host: "*",
+          operation: AclOperationTypes.ALL,
+          permissionType: AclPermissionTypes.DENY
+        }])
+      ),
     changePassword: (user, password) =>
       Effect.promise(() =>
         tools.admin("kafka-configs", [

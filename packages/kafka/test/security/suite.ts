@@ -456,6 +456,58 @@ export const security = (driver: Driver): void => {
           })))
       })
 
+      describe("says in seconds that a permission was taken away", () => {
+        const working = as((kafka) => ({
+          ...kafka.files({ listener: "sasl_ssl", user: "alice" }),
+          KAFKA_TOPIC_PREFIX: unique(prefixes.hers)
+        }))
+
+        /** Two topics, each with a stream that has read a record of it. */
+        const atWork = Effect.gen(function*() {
+          const [one, two] = [textTopic("one"), textTopic("two")]
+          yield* TopicRegistry.ensure([one, two])
+          const consumer = yield* member()
+          const [first, second] = [yield* running(consumer.stream(one)), yield* running(consumer.stream(two))]
+          yield* write(one, texts(1))
+          yield* write(two, texts(1))
+          yield* Effect.all([first.count(1), second.count(1)])
+          return { one, two, first, second }
+        })
+
+        const denied = (resource: string, resourceName: string) => ({
+          _tag: "KafkaAuthorizationError",
+          resource,
+          resourceName
+        })
+
+        it.effect("for a topic, and goes on with the others", () =>
+          working(
+            Effect.gen(function*() {
+              const { first, one, second, two } = yield* atWork
+              const name = yield* TopicRegistry.resolve(one)
+              yield* (yield* SecuredKafka).deny("topic", name)
+              const error = yield* Effect.flip(Fiber.join(first.fiber)).pipe(Effect.timeout(patience))
+              expect(error).toMatchObject(denied("topic", name))
+              expect(yield* Effect.flip(write(one, texts(1)))).toMatchObject(denied("topic", name))
+              yield* write(two, texts(2, 1))
+              expect(values(yield* second.count(3))).toEqual(texts(3))
+            }).pipe(Effect.provide(Producer.layer()), Effect.scoped)
+          ))
+
+        it.effect("for the group, to all its streams", () =>
+          working(
+            Effect.gen(function*() {
+              const { first, second } = yield* atWork
+              const group = yield* groupName()
+              yield* (yield* SecuredKafka).deny("group", group)
+              for (const { fiber } of [first, second]) {
+                const error = yield* Effect.flip(Fiber.join(fiber)).pipe(Effect.timeout(patience))
+                expect(error).toMatchObject(denied("group", group))
+              }
+            }).pipe(Effect.provide(Producer.layer()), Effect.scoped)
+          ))
+      })
+
       // -----------------------------------------------------------------------------------------------------------------
       // what changes
       // -----------------------------------------------------------------------------------------------------------------
