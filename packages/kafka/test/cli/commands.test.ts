@@ -1,7 +1,10 @@
 import * as Admin from "@coffeebuddy/kafka/Admin"
 import * as InMemoryKafka from "@coffeebuddy/kafka/InMemoryKafka"
 import { KafkaClient } from "@coffeebuddy/kafka/KafkaClient"
-import { KafkaAuthenticationError } from "@coffeebuddy/kafka/KafkaError"
+import { KafkaAuthenticationError, KafkaConnectionError } from "@coffeebuddy/kafka/KafkaError"
+import * as Producer from "@coffeebuddy/kafka/Producer"
+import * as Serde from "@coffeebuddy/kafka/Serde"
+import * as Topic from "@coffeebuddy/kafka/Topic"
 import * as TopicPartition from "@coffeebuddy/kafka/TopicPartition"
 import * as TopicRegistry from "@coffeebuddy/kafka/TopicRegistry"
 import { assert, describe, it } from "@effect/vitest"
@@ -367,7 +370,7 @@ describe("topics, groups, lag", () => {
       const broker = yield* InMemoryKafka.InMemoryBroker
       yield* broker.kill(1)
       yield* TestClock.adjust("1 minute")
-      const listing = yield* Effect.fork(Effect.all([cli(["topics"]), cli(["check"])]))
+      const listing = yield* Effect.fork(Effect.all([cli(["topics"]), cli(["check", "orders"])]))
       yield* TestClock.adjust("5 minutes")
       const [{ out }, checked] = yield* Fiber.join(listing)
       assert.match(out, /\norders +4 +1 +0 +2\n$/)
@@ -497,6 +500,44 @@ describe("check", () => {
       assert.strictEqual(code, 1)
       assert.deepStrictEqual(steps(out), ["✓ configuration", "✓ reach", "✓ authenticate", "✗ authorise", "- topics"])
       assert.include(out, "not authorized on topic \"orders\"")
+    }))
+
+  test("neither it nor consume --until-end waits for a transaction that is open", () =>
+    Effect.scoped(Effect.gen(function*() {
+      yield* Admin.createTopics([{ topic: "orders", partitions: 1 }])
+      const producer = yield* Producer.make({ transactionalId: "bills" })
+      const Orders = Topic.make("orders", { key: Serde.string, value: Serde.string })
+      const sent = yield* Deferred.make<void>()
+      yield* Effect.forkScoped(producer.transaction(
+        producer.send(Orders, { key: "a", value: "tea" }).pipe(
+          Effect.zipRight(Deferred.succeed(sent, undefined)),
+          Effect.zipRight(Effect.never)
+        )
+      ))
+      yield* Deferred.await(sent)
+      for (const args of [["check", "orders"], ["consume", "orders", "--until-end", "--from", "end"]]) {
+        assert.strictEqual((yield* cli(args)).code, 0)
+      }
+    })).pipe(Effect.provide(TopicRegistry.layerWith({}))))
+
+  test("a failure that is no refusal is not taken for one", () =>
+    Effect.gen(function*() {
+      yield* Admin.createTopics([orders])
+      const client = yield* KafkaClient
+      const failing = Effect.map(client.openAdmin, (admin) => ({
+        ...admin,
+        listOffsets: () =>
+          Effect.fail(
+            new KafkaConnectionError({ operation: "list offsets", brokers: ["kafka-2:9092"], reason: "unreachable" })
+          )
+      }))
+      const { code, out } = yield* Effect.provideService(cli(["check", "orders"]), KafkaClient, {
+        ...client,
+        openAdmin: failing
+      })
+      assert.strictEqual(code, 1)
+      assert.deepStrictEqual(steps(out), ["✓ configuration", "✓ reach", "✓ authenticate", "✓ authorise", "✗ topics"])
+      assert.include(out, "kafka-2:9092")
     }))
 
   test("a topic that is not there fails at topics, under its name on the cluster", () =>

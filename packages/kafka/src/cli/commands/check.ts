@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Admin from "../../Admin.ts"
 import * as Consumer from "../../Consumer.ts"
+import type { TopicDescription } from "../../KafkaClient.ts"
 import * as KafkaConfig from "../../KafkaConfig.ts"
 import type { KafkaError } from "../../KafkaError.ts"
 import * as TopicRegistry from "../../TopicRegistry.ts"
@@ -64,31 +65,69 @@ const connectingStep = (error: KafkaError): Step => {
   }
 }
 
-/** One record of each topic is looked at, or none where there are none: enough to know that it may be read. */
-const readable = (names: ReadonlyArray<string>, admin: Admin.Service) =>
+/**
+ * One record of a topic is looked at, or the place where there will be one: enough to know that it may be read. A
+ * partition without a leader can't be asked; the last step tells of it.
+ */
+const readOne = ({ partitions, topic }: TopicDescription, admin: Admin.Service) =>
   Effect.gen(function*() {
-    const latest = yield* admin.listOffsets(names, "latest")
-    const earliest = yield* admin.listOffsets(names, "earliest")
-    const starts = new Map(earliest.map(({ offset, partition, topic }) => [`${topic}-${partition}`, offset]))
-    for (const name of names) {
-      const filled = latest.find(({ offset, partition, topic }) =>
-        topic === name && offset > (starts.get(`${topic}-${partition}`) ?? 0n)
+    const led = partitions.filter(({ leader }) => leader !== undefined).map(({ partition }) => ({ topic, partition }))
+    const earliest = yield* admin.listOffsets(led, "earliest")
+    const latest = yield* admin.listOffsets(led, "latest")
+    const ends = latest.map((end, index) => ({ ...end, empty: end.offset === earliest[index]?.offset }))
+    const one = ends.find(({ empty }) => !empty) ?? ends[0]
+    if (one === undefined) return
+    const consumer = yield* Consumer.make({
+      groupId: "coffeebuddy-kafka",
+      // a transaction that is open is not waited for
+      isolationLevel: "read_uncommitted",
+      stopTimeout: "5 seconds",
+      unavailableAfter: "30 seconds"
+    })
+    const start = one.empty ? one.offset : one.offset - 1n
+    yield* Stream.runDrain(
+      consumer.streamUntil(cluster.bytesOf(topic), { offsets: new Map([[one.partition, one.offset]]) }, {
+        partitions: [{ partition: one.partition, offset: start }]
+      })
+    )
+  }).pipe(Effect.scoped)
+
+/** What is there of the topics asked for, or of all under the prefix if none is; all that may be refused is tried. */
+const look = (
+  admin: Admin.Service,
+  prefix: string | undefined,
+  asked: ReadonlyArray<string>,
+  group: Option.Option<string>
+) =>
+  Effect.gen(function*() {
+    const registry = yield* TopicRegistry.make({ prefix })
+    const visible = yield* admin.listTopics()
+    const missing: Array<string> = []
+    const there: Array<string> = []
+    for (const name of asked) {
+      // a name that is not listed may be there and hidden
+      const described = yield* admin.describeTopics([name]).pipe(
+        Effect.catchTag("UnknownTopicError", (error) => Effect.sync(() => void missing.push(...linesOf(error))))
       )
-      const one = filled ?? latest.find(({ topic }) => topic === name)
-      if (one === undefined) continue
-      const offset = filled === undefined ? one.offset : one.offset - 1n
-      yield* Effect.scoped(Effect.gen(function*() {
-        const consumer = yield* Consumer.make({
-          groupId: "coffeebuddy-kafka",
-          stopTimeout: "5 seconds",
-          unavailableAfter: "30 seconds"
-        })
-        yield* Stream.runDrain(
-          consumer.streamUntil(cluster.bytesOf(name), "end", { partitions: [{ partition: one.partition, offset }] })
-        )
-      }))
+      if (described === undefined) continue
+      yield* Effect.forEach(described, (topic) => readOne(topic, admin), { discard: true })
+      there.push(name)
     }
+    if (Option.isSome(group)) yield* admin.groupOffsets(group.value)
+    const rows = yield* topics.describe(
+      admin,
+      asked.length > 0 ? there : visible.filter((name) => registry.slug(name) !== undefined)
+    )
+    const unwell = rows.filter((row) => row.unwell > 0).map((row) =>
+      `${escapeLine(row.topic)}: ${counted(row.unwell, "partition")} of ${row.partitions} without a leader, ` +
+      "or with replicas that are behind"
+    )
+    return { visible, there, rows, problems: [...missing, ...unwell] }
   })
+
+const describe = (row: topics.TopicRow): string =>
+  `${escapeLine(row.topic)}: ${counted(row.partitions, "partition")}, ` +
+  `${counted(row.replicas, "replica")} of each, ${counted(row.records, "record")}`
 
 export const command = Command.make("check", {
   envFile: cluster.envFile,
@@ -139,25 +178,16 @@ export const command = Command.make("check", {
         )
 
         yield* begin("authorise")
-        const registry = yield* TopicRegistry.make({ prefix: config.topicPrefix })
         const asked = [...new Set(wanted.map((one) => cluster.nameOf(one, config.topicPrefix)))]
-        const visible = yield* admin.listTopics()
-        const missing: Array<string> = []
-        const there: Array<string> = []
-        for (const name of asked) {
-          // names that are not listed may be there and hidden
-          yield* admin.describeTopics([name]).pipe(
-            Effect.matchEffect({
-              onSuccess: () => Effect.sync(() => there.push(name)),
-              onFailure: (error) =>
-                error._tag === "UnknownTopicError"
-                  ? Effect.sync(() => missing.push(...linesOf(error)))
-                  : Effect.fail(error)
-            })
-          )
+        const looked = yield* Effect.either(look(admin, config.topicPrefix, asked, group))
+        if (Either.isLeft(looked)) {
+          if (looked.left._tag === "KafkaAuthorizationError") {
+            return yield* Effect.fail(stopped("authorise")(looked.left))
+          }
+          yield* done("authorise", "nothing was refused")
+          return yield* Effect.fail(stopped("topics")(looked.left))
         }
-        yield* readable(there, admin)
-        if (Option.isSome(group)) yield* admin.groupOffsets(group.value)
+        const { problems, rows, there, visible } = looked.right
         yield* done(
           "authorise",
           [
@@ -166,39 +196,16 @@ export const command = Command.make("check", {
             ...Option.isNone(group) ? [] : [`offsets of group ${group.value} may be seen`]
           ].join(", ")
         )
-
-        yield* begin("topics")
-        const names = asked.length > 0 ? there : visible.filter((name) => registry.slug(name) !== undefined)
-        const rows = yield* Effect.mapError(topics.describe(admin, names), stopped("topics"))
-        const unwell = rows.filter((row) => row.unwell > 0).map((row) =>
-          `${escapeLine(row.topic)}: ${
-            counted(row.unwell, "partition")
-          } of ${row.partitions} without a leader, or with replicas that are behind`
-        )
-        if (missing.length > 0 || unwell.length > 0) {
-          return yield* Effect.fail(new Stopped("topics", [...missing, ...unwell]))
-        }
+        if (problems.length > 0) return yield* Effect.fail(new Stopped("topics", problems))
+        const none = config.topicPrefix === undefined
+          ? "there are none"
+          : `there are none under the prefix ${config.topicPrefix}`
         yield* done(
           "topics",
-          rows.length > 0
-            ? `${counted(rows.length, "topic")} with all partitions led and in sync`
-            : config.topicPrefix === undefined
-            ? "there are none"
-            : `there are none under the prefix ${config.topicPrefix}`,
-          asked.length === 0 ?
-            [] :
-            rows.map((row) =>
-              `${escapeLine(row.topic)}: ${counted(row.partitions, "partition")}, ${
-                counted(row.replicas, "replica")
-              } of each, ${counted(row.records, "record")}`
-            )
+          rows.length === 0 ? none : `${counted(rows.length, "topic")} with all partitions led and in sync`,
+          asked.length === 0 ? [] : rows.map(describe)
         )
-      })).pipe(
-        Effect.mapError((error) =>
-          error._tag === "Stopped" || error._tag === "OutputError" ? error : stopped("authorise")(error)
-        ),
-        Effect.provide(cluster.layerOf(driver, config))
-      )
+      })).pipe(Effect.provide(cluster.layerOf(driver, config)))
 
     const outcome = yield* Effect.gen(function*() {
       const config = yield* Effect.mapError(KafkaConfig.fromEnv, stopped("configuration"))
