@@ -52,6 +52,38 @@ const refused = (cluster: Cluster, wanted: Wanted, problem: AnsweredError): Answ
 /** What counts as final, and passes. */
 const passing: ReadonlySet<string> = new Set(["UNKNOWN_SERVER_ERROR", "REPLICA_NOT_AVAILABLE", "UNKNOWN_LEADER_EPOCH"])
 
+/** How many records are parsed at once, about. */
+const recordsAtOnce = 15_000
+/** No answer is asked to be smaller, in bytes. */
+const leastAtOnce = 1 << 20
+
+/**
+ * How large an answer may be, by the size that records have on the wire. All of an answer is parsed at once, and what
+ * does not fit into the young generation of the heap costs twice the time; small records are the ones that don't.
+ */
+export class Portions {
+  private recordSize = 200
+
+  /** In bytes, and no more than `most`. */
+  limit(most: number): number {
+    return Math.min(most, Math.max(leastAtOnce, Math.ceil(this.recordSize * recordsAtOnce)))
+  }
+
+  learn({ responses }: FetchResponse): void {
+    let bytes = 0
+    let records = 0
+    for (const { partitions } of responses) {
+      for (const partition of partitions) {
+        for (const batch of partition.records ?? []) {
+          bytes += batch.length
+          records += batch.records.length
+        }
+      }
+    }
+    if (records > 0) this.recordSize = bytes / records
+  }
+}
+
 /** Beginning with another one each time. */
 export const rotated = <A>(all: ReadonlyArray<A>, turn: number): ReadonlyArray<A> => {
   const by = all.length === 0 ? 0 : turn % all.length

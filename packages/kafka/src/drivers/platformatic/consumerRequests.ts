@@ -14,7 +14,7 @@ import type { Plan } from "../lanes.ts"
 import * as SessionTimeout from "../sessionTimeout.ts"
 import { Cluster, type Dedicated, isMetadata } from "./cluster.ts"
 import * as Connection from "./connection.ts"
-import { answers, rotated } from "./consumerFetch.ts"
+import { answers, Portions, rotated } from "./consumerFetch.ts"
 import { type AnsweredError, DriverError } from "./errors.ts"
 
 type Partitions = ReadonlyArray<TopicPartition.TopicPartition>
@@ -64,6 +64,7 @@ export class ConsumerRequests implements Requests {
   private readonly topics = new Set<string>()
   /** What stands in the way of some of them. */
   private readonly problems = new Map<string, LookupError>()
+  private readonly portions = new Portions()
   private turns = 0
 
   constructor(self: Environment, cluster: Cluster) {
@@ -197,7 +198,7 @@ export class ConsumerRequests implements Requests {
           environment.apis.fetch,
           plan.maxWait,
           fetchMinBytes,
-          fetchMaxBytes,
+          this.portions.limit(fetchMaxBytes),
           isolationLevels[isolationLevel],
           noSession.id,
           noSession.epoch,
@@ -214,6 +215,7 @@ export class ConsumerRequests implements Requests {
         (failure) => this.cluster.clientError("fetch", failure)
       )).pipe(
         Effect.flatMap((response) => {
+          this.portions.learn(response)
           const problem = this.answered(response.errorCode)
           return problem === undefined
             ? Effect.succeed(answers(this.cluster, isolationLevel, plan, response))
