@@ -21,7 +21,7 @@ import * as TopicRegistry from "../../src/TopicRegistry.ts"
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** How long a test waits for something that ought to happen. */
-const patience = "20 seconds"
+const patience = "40 seconds"
 
 const show = (value: unknown): string =>
   JSON.stringify(value, (_, one: unknown) => typeof one === "bigint" ? `${one}n` : one) ?? String(value)

@@ -259,6 +259,11 @@ export interface Client {
 /** How long a client may take to say goodbye before its sockets are destroyed. */
 const closeGrace = 2000
 
+/** Whether another try may go well. kafkajs passes on what a socket broke with, whatever it is. */
+const isPassing = (error: ClientError): boolean =>
+  error._tag === "KafkaConnectionError" || error._tag === "KafkaTimeoutError" ||
+  (error._tag === "KafkaRequestError" && (error.retriable || error.code === "CLIENT_ERROR"))
+
 /** Between two tries to connect, in milliseconds, beside the pauses of kafkajs. */
 const connectPause = 200
 
@@ -278,7 +283,7 @@ export const establish = (
     catch: (error) => connectError(self, connection, error, operation)
   }).pipe(
     Effect.retry({
-      while: (error) => error._tag === "KafkaConnectionError" || error._tag === "KafkaTimeoutError",
+      while: isPassing,
       schedule: Schedule.spaced(connectPause)
     }),
     Effect.timeoutFail({
