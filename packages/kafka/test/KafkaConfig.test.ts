@@ -735,7 +735,8 @@ describe("secrets", () => {
         })
         yield* hidden(secret, environment)
         yield* hidden(secret, yield* expectSasl(environment.security).credentials)
-      })
+      }),
+    { fastCheck: { numRuns: 25 } }
   )
 
   it.effect.prop(

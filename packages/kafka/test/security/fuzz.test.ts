@@ -131,7 +131,7 @@ describe("configuration", () => {
         const exit = yield* Effect.exit(Effect.flatMap(load(Object.fromEntries(given)), askAll))
         expectTyped(exit)
       }),
-    { fastCheck: { numRuns: 100 } }
+    { fastCheck: { numRuns: 60 } }
   )
 
   it.scoped("a file without an end, or a large one, is refused without being read", () =>
