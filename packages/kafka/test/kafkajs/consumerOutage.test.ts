@@ -1,4 +1,6 @@
-import { consumerOutage } from "../sessions/consumerOutage.ts"
+import { oneBroker, threeBrokers } from "../sessions/consumerOutage.ts"
 import { kafkajs } from "./consumerSupport.ts"
 
-consumerOutage(kafkajs)
+oneBroker(kafkajs)
+
+threeBrokers(kafkajs)

@@ -41,6 +41,9 @@ const runThere = async (node: string): Promise<Report> => {
         "run",
         "--project",
         "platformatic",
+        // most of their time is waiting for brokers
+        "--maxWorkers=3",
+        "--minWorkers=1",
         "--reporter=default",
         "--reporter=json",
         `--outputFile.json=${file}`

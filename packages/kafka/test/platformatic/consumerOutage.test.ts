@@ -1,4 +1,5 @@
-import { consumerOutage } from "../sessions/consumerOutage.ts"
+import { threeBrokers } from "../sessions/consumerOutage.ts"
 import { platformatic } from "./consumerSupport.ts"
 
-consumerOutage(platformatic)
+// what one broker does is in the conformance suite
+threeBrokers(platformatic)

@@ -65,7 +65,7 @@ const program = (driver: ConsumerDriver, brokers: string, group: string, topic: 
     }
   })
 
-export const consumerOutage = (driver: ConsumerDriver): void => {
+export const oneBroker = (driver: ConsumerDriver): void => {
   const { join } = readers(driver)
 
   RealKafka.suiteOfOwn(`a consumer session through ${driver.name}, and a broker that comes and goes`, () => {
@@ -172,6 +172,10 @@ export const consumerOutage = (driver: ConsumerDriver): void => {
         }))
     })
   })
+}
+
+export const threeBrokers = (driver: ConsumerDriver): void => {
+  const { join } = readers(driver)
 
   RealKafka.suiteOfOwn(`a consumer session through ${driver.name}, and three brokers`, () => {
     const Own = own("ThreeBrokers", 3)

@@ -42,7 +42,6 @@ const cases: ReadonlyArray<Case> = [
     java: cooperative,
     ours: { rebalanceProtocol: "cooperative" }
   },
-  { name: "eager, with Java's defaults", first: "ours", java: defaults, ours: { rebalanceProtocol: "eager" } },
   { name: "eager, with Java's defaults", first: "Java's", java: defaults, ours: { rebalanceProtocol: "eager" } },
   { name: "KIP-848", first: "ours", java: { "group.protocol": "consumer" }, ours: { groupProtocol: "consumer" } }
 ]
