@@ -5,6 +5,9 @@
  * 1. They parse, and none has a key twice.
  * 2. Each runs README's two commands on Node 20, 22 and 24, with a real Kafka required.
  * 3. Every npm script, script file and folder that they name exists, and every report is one that is written.
+ *
+ * So are the blocks of documentation that are no TypeScript: YAML and JSON parse, and shell names npm scripts and commands
+ * of `coffeebuddy-kafka` that exist.
  */
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -155,6 +158,52 @@ for (const name of Fs.readdirSync(Path.join(root, "packages"))) {
 }
 for (const key of ["sonar.javascript.lcov.reportPaths", "sonar.testExecutionReportPaths"]) {
   for (const path of listed(key)) expect(reports.has(path), sonar, `nobody writes ${path}, which ${key} names`)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// blocks of documentation
+// ---------------------------------------------------------------------------------------------------------------------
+
+const commandsOfCli = new Set(
+  Fs.readdirSync(Path.join(root, "packages/kafka/src/cli/commands")).map((name) => Path.basename(name, ".ts"))
+)
+
+const checkBlock = (where: string, language: string, text: string): void => {
+  if (/^ya?ml$/.test(language)) {
+    for (const { message } of Yaml.parseDocument(text).errors) complaints.push(`${where}: ${message}`)
+  }
+  if (language === "json") {
+    try {
+      JSON.parse(text)
+    } catch (error) {
+      complaints.push(`${where}: ${String(error)}`)
+    }
+  }
+  if (/^(sh|bash|shell)$/.test(language)) {
+    for (const [, script = ""] of text.matchAll(/\bnpm run (?:--?[\w-]+ )*([\w:]+)/g)) {
+      expect(script in scripts, where, `there is no npm script "${script}"`)
+    }
+    for (const [, command = ""] of text.matchAll(/\bcoffeebuddy-kafka ([\w-]+)/g)) {
+      expect(commandsOfCli.has(command), where, `coffeebuddy-kafka has no command "${command}"`)
+    }
+  }
+}
+
+const folders = [
+  "",
+  "docs",
+  "benchmarks",
+  ...Fs.readdirSync(Path.join(root, "packages")).map((name) => `packages/${name}`)
+]
+for (const folder of folders) {
+  for (const name of Fs.readdirSync(Path.join(root, folder)).filter((name) => name.endsWith(".md"))) {
+    const file = Path.posix.join(folder, name)
+    const text = read(file)
+    for (const block of text.matchAll(/^```(\w+)[^\n]*\n([^]*?)^```/gm)) {
+      const [, language = "", code = ""] = block
+      checkBlock(`${file}:${text.slice(0, block.index).split("\n").length}`, language, code)
+    }
+  }
 }
 
 for (const complaint of complaints) console.error(complaint)
