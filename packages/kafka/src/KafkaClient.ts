@@ -158,7 +158,8 @@ export type ConsumerNotice =
   | { readonly _tag: "Rebalancing" }
   /**
    * One was answered as to a member: well, or with the news that the group rebalances. `millis` is how long ago its request was sent: in a process that was frozen an answer may
-   * have lain about for longer than the session lasted.
+   * have lain about for longer than the session lasted. After `Joined`, the engine hands nothing out once the session
+   * timeout is over without one.
    */
   | { readonly _tag: "Heartbeat"; readonly millis?: number | undefined }
   | { readonly _tag: "Disconnected"; readonly reason: string }
