@@ -16,7 +16,7 @@ import * as Compression from "./compression.ts"
 import * as Connection from "./connection.ts"
 import { meaning, protocolCode } from "./errors.ts"
 import type { Broker, ProducedMessages } from "./internals.ts"
-import { message } from "./producerRecords.ts"
+import { messages } from "./producerRecords.ts"
 
 export const open = (
   environment: Connection.Environment,
@@ -55,7 +55,7 @@ const transport = (
     const topics = new Map<string, Array<ProducedMessages>>()
     for (const one of members) {
       const { partition, topic } = one.batch
-      const entry = { partition, firstSequence: identity && one.sequence, messages: one.batch.records.map(message) }
+      const entry = { partition, firstSequence: identity && one.sequence, messages: messages(one.batch.records) }
       const same = topics.get(topic)
       if (same === undefined) topics.set(topic, [entry])
       else same.push(entry)

@@ -56,14 +56,25 @@ export interface EncodedMessage extends Omit<Message, "timestamp"> {
   readonly timestampDelta: 0
 }
 
-export const message = ({ headers, key, timestamp, value }: RawProducerRecord): EncodedMessage => ({
-  key: key === null ? null : asBuffer(key),
-  value: value === null ? null : asBuffer(value),
-  headers: headers.length === 0 ? noHeaders : { all: HeaderList.holding(headers) },
-  timestamp: isExact(timestamp) ? Number(timestamp) : String(timestamp),
-  offsetDelta: 0,
-  timestampDelta: 0
-})
+export const messages = (records: ReadonlyArray<RawProducerRecord>): Array<EncodedMessage> => {
+  // most were stamped in the same moment
+  let last: bigint | undefined
+  let stamp: number | string = 0
+  return records.map(({ headers, key, timestamp, value }) => {
+    if (timestamp !== last) {
+      last = timestamp
+      stamp = isExact(timestamp) ? Number(timestamp) : String(timestamp)
+    }
+    return {
+      key: key === null ? null : asBuffer(key),
+      value: value === null ? null : asBuffer(value),
+      headers: headers.length === 0 ? noHeaders : { all: HeaderList.holding(headers) },
+      timestamp: stamp,
+      offsetDelta: 0,
+      timestampDelta: 0
+    }
+  })
+}
 
 /** As a number; kafkajs takes a zero for no time at all. */
 const isExact = (timestamp: bigint): boolean => timestamp > 0n && timestamp <= Number.MAX_SAFE_INTEGER
