@@ -1,7 +1,10 @@
 import { assert, describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
+import { Cluster } from "../../src/drivers/platformatic/cluster.ts"
 import type { FetchResponse } from "../../src/drivers/platformatic/consumerApis.ts"
-import { Portions, rotated } from "../../src/drivers/platformatic/consumerFetch.ts"
+import { answers, Portions, rotated } from "../../src/drivers/platformatic/consumerFetch.ts"
+import { environment } from "./sessions.ts"
 
 /** One batch of so many records, of so many bytes each. */
 const response = (records: number, size: number): FetchResponse => ({
@@ -60,6 +63,37 @@ describe("what a fetch asks for", () => {
     portions.learn(response(0, 0))
     assert.strictEqual(portions.limit(most), most)
   })
+
+  const wanted = { topic: "a", partition: 0, position: 0n, maxBytes: 1, version: 0 }
+  const answersTo = (found: FetchResponse) =>
+    Effect.map(
+      environment("localhost:9092"),
+      (environment) => answers(new Cluster(environment), "read_committed", { wanted: [wanted], maxWait: 0 }, found)
+    )
+
+  it.effect("records in a format that the library does not know are refused, and not read as something else", () =>
+    Effect.gen(function*() {
+      const found = response(1, 10)
+      found.responses[0]!.partitions[0]!.records![0]!.magic = 1
+      expect(yield* answersTo(found)).toMatchObject([
+        { _tag: "Failed", error: { code: "UNSUPPORTED_FOR_MESSAGE_FORMAT", retriable: false } }
+      ])
+    }))
+
+  it.effect("what a broker says of a partition is about that partition, unless nobody can go on", () =>
+    Effect.gen(function*() {
+      const answered = (errorCode: number) => {
+        const found = response(1, 10)
+        found.responses[0]!.partitions[0]!.errorCode = errorCode
+        return Effect.map(answersTo(found), ([one]) => one)
+      }
+      expect(yield* answered(1)).toEqual({ _tag: "OutOfRange", wanted })
+      expect(yield* answered(29)).toMatchObject({ _tag: "Refused", wanted, error: { resourceName: "a" } })
+      // unknown topic, no leader, another leader, older and newer leader epochs, storage, an unknown error
+      for (const code of [3, 5, 6, 74, 75, 56, -1]) expect(yield* answered(code)).toEqual({ _tag: "Moved", wanted })
+      expect(yield* answered(12345)).toMatchObject({ _tag: "Failed", error: { code: "CODE_12345" } })
+      expect(yield* answered(0)).toMatchObject({ _tag: "Records", wanted, chunk: { nextOffset: 1n } })
+    }))
 
   it("each partition is the first in its turn, and none is forgotten", () => {
     FastCheck.assert(

@@ -3,6 +3,7 @@
  */
 import { isRetriable } from "../../engine/consumer/Retry.ts"
 import type { ConsumerSessionOptions } from "../../KafkaClient.ts"
+import { KafkaRequestError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
 import type { Answer } from "../fetcher.ts"
 import type { Plan, Wanted } from "../lanes.ts"
@@ -11,6 +12,17 @@ import * as Connection from "./connection.ts"
 import type { FetchResponse } from "./consumerApis.ts"
 import { chunk } from "./consumerRecords.ts"
 import type { AnsweredError } from "./errors.ts"
+
+/** Of record batches since Kafka 0.11. The library reads all others as if they were of it. */
+const format = 2
+
+const tooOld = (topicPartition: TopicPartition.TopicPartition): KafkaRequestError =>
+  new KafkaRequestError({
+    operation: "fetch",
+    code: "UNSUPPORTED_FOR_MESSAGE_FORMAT",
+    retriable: false,
+    reason: `${TopicPartition.format(topicPartition)} has records in a format from before Kafka 0.11: use KafkaJs.layer`
+  })
 
 export const answers = (
   cluster: Cluster,
@@ -30,6 +42,10 @@ export const answers = (
       const problem = Connection.answeredError(cluster.environment, data.errorCode)
       if (problem !== undefined) {
         out.push(refused(cluster, wanted, problem))
+        continue
+      }
+      if (data.records?.some(({ magic }) => magic !== format) === true) {
+        out.push({ _tag: "Failed", error: tooOld(topicPartition) })
         continue
       }
       const found = chunk(topicPartition, wanted.position, data, committedOnly)
