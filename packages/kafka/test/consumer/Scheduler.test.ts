@@ -155,4 +155,110 @@ describe("Scheduler", () => {
     scheduler.finish(first)
     expect(work.ahead).toBe(3)
   })
+
+  it.prop(
+    "what is postponed or not due holds up its own chain alone, comes again in its time, and all is done in the end",
+    [
+      schedules,
+      FastCheck.array(FastCheck.integer({ min: 0, max: 9 }), { minLength: 1 }),
+      FastCheck.integer({ min: 1, max: 4 })
+    ],
+    ([{ choices, concurrency, keys, ordering }, delays, batch]) => {
+      let now = 0
+      const buffer = partition(0)
+      const due = (record: Record): number => record.value % 5 === 0 ? 20 + record.value : 0
+      const scheduler = new Scheduler<Record>(ordering, { waiting: 1000, ahead: 1000 }, {
+        now: () => now,
+        notBefore: due
+      })
+      scheduler.add(buffer, keys.map((one, offset) => record(buffer, offset, one.key)))
+      const running: Array<ReadonlyArray<Task<Record>>> = []
+      const done: Array<number> = []
+      const last = new Map<string, number>()
+      let turn = 0
+      let postponed = 0
+      const pick = <A>(all: ReadonlyArray<A>): A => all[turn++ % all.length]!
+      while (done.length < keys.length) {
+        scheduler.release()
+        while (running.length < concurrency) {
+          const first = scheduler.next()
+          if (first === undefined) break
+          const tasks = scheduler.following(first, batch)
+          expect(tasks.length).toBeLessThanOrEqual(batch)
+          for (const task of tasks) {
+            expect(due(task.record)).toBeLessThanOrEqual(now)
+            const chain = chainOf(ordering, task)
+            if (chain === undefined) continue
+            expect(chain).toBe(chainOf(ordering, first))
+            expect(running.flat().some((other) => chainOf(ordering, other) === chain)).toBe(false)
+            expect(task.record.value).toBeGreaterThan(last.get(chain) ?? -1)
+          }
+          running.push(tasks)
+        }
+        if (running.length === 0) {
+          // nothing can be handled now: then something waits for its time
+          expect(scheduler.dueAt).toBeGreaterThan(now)
+          now = scheduler.dueAt
+          continue
+        }
+        const [tasks] = running.splice(pick(choices) % running.length, 1)
+        if (pick(delays) > 5 && postponed++ < 100) {
+          const again = now + pick(delays)
+          scheduler.postpone(tasks!, again)
+          continue
+        }
+        scheduler.finishAll(tasks!)
+        for (const task of tasks!) {
+          const chain = chainOf(ordering, task)
+          if (chain !== undefined) last.set(chain, task.record.value)
+          done.push(task.record.value)
+        }
+        let contiguous = 0
+        while (done.includes(contiguous)) contiguous++
+        expect(Number(scheduler.watermark(buffer) ?? 0n)).toBe(contiguous)
+      }
+      expect(new Set(done).size).toBe(keys.length)
+      expect(scheduler.inHand).toBe(false)
+      expect(scheduler.dueAt).toBe(Infinity)
+    }
+  )
+
+  it("what is withdrawn waits for a postponed record only where others behind it are done, and not beyond its patience", () => {
+    const make = (ordering: Ordering) => {
+      const buffer = partition(0)
+      const scheduler = new Scheduler<Record>(ordering, { waiting: 10, ahead: 10 })
+      scheduler.add(buffer, [record(buffer, 0, "a"), record(buffer, 1, "b"), record(buffer, 2, "a")])
+      return { buffer, scheduler, postpone: (due: number) => scheduler.postpone([scheduler.next()!], due) }
+    }
+    const alone = make("partition")
+    alone.postpone(50)
+    alone.scheduler.withdraw(alone.buffer, 100)
+    expect(alone.scheduler.inHand).toBe(false)
+
+    for (const [patience, waits] of [[100, true], [49, false]] as const) {
+      const passed = make("key")
+      passed.postpone(50)
+      passed.scheduler.finish(passed.scheduler.next()!)
+      passed.scheduler.withdraw(passed.buffer, patience)
+      expect(passed.scheduler.inHand).toBe(waits)
+    }
+  })
+
+  it("those that wait for a postponed record don't count as waiting", () => {
+    const buffer = partition(0)
+    const scheduler = new Scheduler<Record>("key", { waiting: 4, ahead: 100 })
+    scheduler.add(buffer, [
+      record(buffer, 0, "a"),
+      record(buffer, 1, "a"),
+      record(buffer, 2, "a"),
+      record(buffer, 3, "b")
+    ])
+    scheduler.postpone([scheduler.next()!], 50)
+    scheduler.add(buffer, [4, 5, 6, 7].map((offset) => record(buffer, offset, "a")))
+    const work = scheduler.works.get(buffer)!
+    expect(scheduler.isSaturated(work)).toBe(false)
+    expect(scheduler.hasRoom(work)).toBe(true)
+    scheduler.add(buffer, [8, 9, 10].map((offset) => record(buffer, offset, "c")))
+    expect(scheduler.isSaturated(work)).toBe(true)
+  })
 })
