@@ -10,7 +10,7 @@ const none = {
   staticMembership: false,
   consumerProtocol: false
 }
-const all = { ...none, cooperative: true, staticMembership: true }
+const all = { ...none, cooperative: true, staticMembership: true, consumerProtocol: true }
 
 const reasons = (options: Settings.Options, capabilities = all): string =>
   Either.match(Settings.make(options, capabilities), { onLeft: String, onRight: () => "accepted" })
@@ -63,5 +63,8 @@ describe("a consumer's settings", () => {
     expect(reasons({ groupId: "g", rebalanceProtocol: "cooperative" }, none)).toContain("no incremental rebalancing")
     expect(reasons({ groupId: "g", groupInstanceId: "one" }, none)).toContain("no static membership")
     expect(reasons({ groupId: "g", rebalanceProtocol: "cooperative", groupInstanceId: "one" })).toBe("accepted")
+    expect(reasons({ groupId: "g", groupProtocol: "consumer" }, none)).toContain("no groups of KIP-848")
+    expect(reasons({ groupId: "g", groupProtocol: "consumer" })).toBe("accepted")
+    expect(reasons({ groupId: "g", groupProtocol: "consumer", rebalanceProtocol: "eager" })).toContain("never eager")
   })
 })

@@ -38,6 +38,8 @@ export const features = (kafka: Suite) =>
         expect(yield* outcome({ groupInstanceId: "bar-1" })).toBe(capabilities.staticMembership)
         expect(yield* outcome({ rebalanceProtocol: "cooperative" })).toBe(capabilities.cooperative)
         expect(yield* outcome({ rebalanceProtocol: "eager" })).toBe(true)
+        expect(yield* outcome({ groupProtocol: "consumer" })).toBe(capabilities.consumerProtocol)
+        expect(yield* outcome({ groupProtocol: "consumer", rebalanceProtocol: "eager" })).toBe(false)
       })
     )
 
