@@ -12,6 +12,7 @@ import * as TestClock from "effect/TestClock"
 import * as ConsumerWorker from "../../src/ConsumerWorker.ts"
 import { InMemoryBroker } from "../../src/InMemoryKafka.ts"
 import type { KafkaEvent } from "../../src/KafkaEvent.ts"
+import * as KafkaHealth from "../../src/KafkaHealth.ts"
 import * as Producer from "../../src/Producer.ts"
 import { committedOf, eventsOf, kafka, logOf, Runs, texts, watching, write } from "./support.ts"
 
@@ -65,6 +66,16 @@ describe("a worker", () => {
       const broker = yield* InMemoryBroker
       expect((yield* broker.group("group"))?.members ?? []).toEqual([])
     }).pipe(quietly, Effect.provide(kafka())))
+
+  it.scoped("health shows a worker that has failed, whether or not anybody waits for it", () =>
+    Effect.gen(function*() {
+      yield* write(["a:1"])
+      yield* ConsumerWorker.make(Runs, () => new NoMilk({ message: "spilt" }), { groupId: "group" })
+      yield* TestClock.adjust("2 seconds")
+      const report = yield* KafkaHealth.report
+      expect(report).toMatchObject({ ready: false, live: false })
+      expect(report.consumers[0]?.problems.join()).toContain("spilt")
+    }).pipe(quietly, Effect.provide(KafkaHealth.layer), Effect.provide(kafka())))
 
   it.scoped("a retry holds up its own key alone, takes no worker, and tells the handler which attempt it is", () =>
     Effect.gen(function*() {
