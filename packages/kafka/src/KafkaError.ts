@@ -247,6 +247,9 @@ export class ProducerError extends Schema.TaggedError<ProducerError>("@coffeebud
 /**
  * Another producer took over this transactional id. This one can never send again.
  *
+ * The broker says the same of a producer whose transaction took too long; `Producer.transaction` tells that from its
+ * clock, and fails with `TransactionError` then.
+ *
  * @since 0.1.0
  * @category errors
  */
