@@ -80,10 +80,13 @@ describe("what members of a classic group tell each other", () => {
     expect(shown(found)).toEqual({ a: "a[0] a[1] b[0] b[1]", b: "b[2]", c: "a[2] b[3]" })
   })
 
-  it("roundrobin goes around, past those who do not read the topic, as Java does", () => {
+  it("roundrobin is even, past those who do not read the topic, and leaves each what it held as far as that is even", () => {
     const peers = [peer("b", ["a"]), peer("a", ["a", "b"])]
-    const found = Protocol.assign("roundrobin", peers, (topic) => topic === "a" ? 3 : 2)
-    expect(shown(found)).toEqual({ a: "a[0] a[2] b[0] b[1]", b: "a[1]" })
+    const count = (topic: string) => topic === "a" ? 3 : 2
+    const found = Protocol.assign("roundrobin", peers, count)
+    expect([...found.values()].map((all) => all.length).sort()).toEqual([2, 3])
+    const held = { ...peer("z", ["a"]), owned: [TopicPartition.make("a", 0)], generation: 1 }
+    expect(shown(Protocol.assign("roundrobin", [peer("a", ["a"]), held], () => 1))).toEqual({ a: "", z: "a[0]" })
   })
 
   it("whatever the strategy, each partition that somebody may read goes to one of those, once nobody holds any", () => {

@@ -25,6 +25,11 @@ const protocolType = "consumer"
 /** The generation of who is in no group. */
 const notJoined = -1
 
+const nothing: { readonly partitions: ReadonlyArray<TopicPartition.TopicPartition>; readonly generation: number } = {
+  partitions: [],
+  generation: notJoined
+}
+
 export const make = (
   requests: ConsumerRequests,
   options: ConsumerSessionOptions,
@@ -47,6 +52,8 @@ class ClassicMember implements Member {
   private subscribed = false
   private memberId = ""
   private generation = notJoined
+  /** What it was given last, and in which generation. */
+  private last = nothing
   /** Whether it is in a generation, and so has to send heartbeats. */
   private beating = false
   /** Whether it is on its way to the next one. */
@@ -117,6 +124,7 @@ class ClassicMember implements Member {
 
   private lose(forgetId: boolean): void {
     this.held.lose()
+    this.last = nothing
     this.generation = notJoined
     this.beating = false
     if (forgetId) this.memberId = ""
@@ -153,8 +161,8 @@ class ClassicMember implements Member {
     const metadata = Protocol.encodeSubscription(
       this.library,
       this.topics,
-      assignment === "cooperative" ? this.held.partitions : [],
-      this.generation
+      assignment === "cooperative" ? this.held.partitions : this.last.partitions,
+      this.last.generation
     )
     return this.coordinator.request(
       "join group",
@@ -261,6 +269,7 @@ class ClassicMember implements Member {
         return false
       }
       this.beating = true
+      this.last = { partitions: synced.right, generation: this.generation }
       holding.notice({
         _tag: "Joined",
         memberId: this.memberId,
@@ -346,6 +355,7 @@ class ClassicMember implements Member {
       const { groupId, groupInstanceId } = this.options
       this.memberId = ""
       this.generation = notJoined
+      this.last = nothing
       this.beating = false
       if (memberId === "" || groupInstanceId !== undefined) return Effect.void
       return this.coordinator.goodbye(this.apis.leaveGroup, groupId, [{

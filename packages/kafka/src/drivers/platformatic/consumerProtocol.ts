@@ -91,7 +91,8 @@ export const assign = (
     case "range":
       return range(peers, partitionCount)
     default:
-      return roundRobin(peers, partitionCount)
+      // around, but each member keeps what it held as far as that is even: who leads does as it likes
+      return Assignor.balanced(peers, partitionCount)
   }
 }
 
@@ -109,20 +110,6 @@ const range = (peers: ReadonlyArray<Peer>, partitionCount: (topic: string) => nu
       const end = next + each + (i < more ? 1 : 0)
       for (; next < end; next++) out.get(memberId)!.push(TopicPartition.make(topic, next))
     })
-  }
-  return out
-}
-
-/** One after the other, over all topics. */
-const roundRobin = (peers: ReadonlyArray<Peer>, partitionCount: (topic: string) => number): Assignor.Assignment => {
-  const sorted = inOrder(peers)
-  const out = new Map<string, Array<TopicPartition.TopicPartition>>(sorted.map(({ memberId }) => [memberId, []]))
-  let turn = 0
-  for (const topic of topicsOf(sorted)) {
-    for (let partition = 0; partition < partitionCount(topic); partition++) {
-      while (!sorted[turn % sorted.length]!.topics.has(topic)) turn++
-      out.get(sorted[turn++ % sorted.length]!.memberId)!.push(TopicPartition.make(topic, partition))
-    }
   }
   return out
 }
