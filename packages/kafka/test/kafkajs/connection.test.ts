@@ -9,7 +9,7 @@ import * as Net from "node:net"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import * as Admin from "../../src/drivers/kafkajs/admin.ts"
-import * as Connection from "../../src/drivers/kafkajs/connection.ts"
+import { Secrets } from "../../src/drivers/secrets.ts"
 import * as KafkaClient from "../../src/KafkaClient.ts"
 import * as KafkaConfig from "../../src/KafkaConfig.ts"
 import * as KafkaJs from "../../src/KafkaJs.ts"
@@ -143,7 +143,7 @@ describe("kafkajs's log", () => {
 
 describe("secrets", () => {
   it("that were given out lately are remembered, and not all of them for ever", () => {
-    const secrets = new Connection.Secrets()
+    const secrets = new Secrets()
     for (let i = 0; i < 100; i++) secrets.reveal(Redacted.make(`secret-${i}`))
     expect([...secrets]).toHaveLength(32)
     expect([...secrets]).toContain("secret-99")

@@ -1,4 +1,4 @@
 import { surviving } from "../sessions/producerRestarts.ts"
 import { kafkajs } from "./sessions.ts"
 
-surviving(kafkajs)
+surviving(kafkajs, [1, 2, 3])

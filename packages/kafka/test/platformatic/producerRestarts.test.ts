@@ -1,4 +1,4 @@
 import { surviving } from "../sessions/producerRestarts.ts"
 import { platformatic } from "./sessions.ts"
 
-surviving(platformatic)
+surviving(platformatic, [1])

@@ -82,7 +82,8 @@ class Load {
   }
 }
 
-export const surviving = ({ name, open }: Sessions): void => {
+/** Each broker that is killed takes its time to be back. */
+export const surviving = ({ name, open }: Sessions, killed: ReadonlyArray<number>): void => {
   RealKafka.suiteOfOwn(`producing through ${name} while brokers are killed`, () => {
     it.scopedLive("what is acknowledged is stored once and in order, whatever dies", () =>
       Effect.gen(function*() {
@@ -91,7 +92,7 @@ export const surviving = ({ name, open }: Sessions): void => {
         const session = yield* open(kafka.bootstrapServers, { requestTimeout: 5000, deliveryTimeout: 30_000 })
         const load = new Load(session, topic)
         const loading = yield* Effect.fork(load.run)
-        for (const nodeId of [1, 2, 3]) {
+        for (const nodeId of killed) {
           yield* load.progress(400)
           yield* kafka.broker(nodeId).kill
           yield* load.progress(400)

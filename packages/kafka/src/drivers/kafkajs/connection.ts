@@ -9,7 +9,6 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Redacted from "effect/Redacted"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import { Kafka, type Mechanism, type RetryOptions, type SASLOptions } from "kafkajs"
@@ -17,6 +16,7 @@ import * as Net from "node:net"
 import * as Tls from "node:tls"
 import * as KafkaConfig from "../../KafkaConfig.ts"
 import { type ClientError, KafkaAuthenticationError } from "../../KafkaError.ts"
+import { Secrets } from "../secrets.ts"
 import { type Attempt, clientError, meaning, withoutTopic } from "./errors.ts"
 import { guarded } from "./frames.ts"
 import * as Logger from "./logger.ts"
@@ -43,32 +43,6 @@ export interface Environment {
 export interface Destination {
   readonly host: string
   readonly port: number
-}
-
-const secretsLimit = 32
-
-/**
- * The secrets that were unwrapped lately.
- */
-export class Secrets implements Iterable<string> {
-  private readonly seen = new Set<string>()
-
-  /** Notes a secret, and gives it out. */
-  reveal(secret: Redacted.Redacted<string>): string {
-    const value = Redacted.value(secret)
-    this.seen.delete(value)
-    this.seen.add(value)
-    if (this.seen.size > secretsLimit) {
-      for (const oldest of this.seen) {
-        this.seen.delete(oldest)
-        break
-      }
-    }
-    return value
-  }
-  [Symbol.iterator](): Iterator<string> {
-    return this.seen.values()
-  }
 }
 
 export const environment = (
