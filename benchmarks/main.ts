@@ -42,6 +42,10 @@ if (values.list) {
   process.exit(0)
 }
 
+const root = fileURLToPath(new URL("..", import.meta.url))
+console.error("building the packages: what is measured is what users get")
+await promisify(execFile)("npm", ["run", "build"], { cwd: root })
+
 const configured = process.env["KAFKA_BOOTSTRAP_SERVERS"]
 const cluster = configured === undefined ? await startKafka() : undefined
 const brokers = (configured ?? cluster!.bootstrapServers).split(",")
@@ -77,7 +81,7 @@ const once = async (bench: Bench, contender: Contender): Promise<Measured> => {
     partitions,
     bytes,
     records: count,
-    warmUp: values.short || bench.compares === "seconds" || bench.compares === "memory" ? 0 : Math.floor(count / 5),
+    warmUp: values.short || bench.compares === "seconds" || bench.compares === "memory" ? 0 : count,
     parameters: {}
   }, 300_000)
 }
@@ -130,7 +134,7 @@ const head = async (load: number): Promise<ReadonlyArray<string>> => {
     `- Versions: Node ${process.version}, Kafka ${cluster?.version ?? "as configured"}, commit ${await commit()}.`,
     `- Up to ${records} records, ${rounds} ${
       rounds === 1 ? "round" : "rounds"
-    } in turns, each contender in a process of its own with a warm-up of a fifth. A ratio is the median of the ratios of each round.`
+    } in turns, each contender in a process of its own with a warm-up of the same length. A ratio is the median of the ratios of each round.`
   ]
 }
 
@@ -162,5 +166,6 @@ try {
   }
 } finally {
   await cluster?.close()
+  await promisify(execFile)(process.execPath, ["scripts/clean.mjs"], { cwd: root })
 }
 process.exitCode = failed === 0 ? 0 : 1

@@ -19,7 +19,7 @@ export const bytes: Run = (work) =>
     let startedAt = 0n
     const children = Array.from({ length: processes }, (_, index) => {
       const child = fork(fileURLToPath(new URL("scaleOutMember.ts", import.meta.url)), [JSON.stringify(work)], {
-        execArgv: ["--conditions=@coffeebuddy/source", "--import", "tsx"],
+        execArgv: ["--import", "tsx"],
         // what it prints is not the answer
         stdio: ["ignore", "ignore", "inherit", "ipc"]
       })

@@ -81,9 +81,11 @@ export interface Bench {
 
 const worker = fileURLToPath(new URL("../worker.ts", import.meta.url))
 
-/** The arguments of a Node process that runs a function of a module in `contenders/`. */
+/**
+ * The arguments of a Node process that runs a function of a module in `contenders/`. The library is what users get: its
+ * built JavaScript.
+ */
 export const nodeArguments = (module: string, name: string): ReadonlyArray<string> => [
-  "--conditions=@coffeebuddy/source",
   "--import",
   "tsx",
   worker,

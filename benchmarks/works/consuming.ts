@@ -15,7 +15,8 @@ const versus = (
   share: 0.5,
   contenders: [
     inNode("kafkajs eachBatch", ["kafkajs", "bytes"]),
-    inNode("Consumer.stream, KafkaJs", ["library", "bytes"])
+    inNode("Consumer.stream, KafkaJs", ["library", "bytes"]),
+    inNewerNode("Consumer.stream, Platformatic", ["library", "bytes"], { driver: "platformatic" })
   ]
 })
 
@@ -67,7 +68,8 @@ export const consuming: ReadonlyArray<Bench> = [
     share: 0,
     contenders: [
       inNode("kafkajs eachBatch", ["kafkajs", "startUp"]),
-      inNode("Consumer.stream, KafkaJs", ["library", "startUp"])
+      inNode("Consumer.stream, KafkaJs", ["library", "startUp"]),
+      inNewerNode("Consumer.stream, Platformatic", ["library", "startUp"], { driver: "platformatic" })
     ]
   },
   {

@@ -1,4 +1,7 @@
 import { type Bench, inNode } from "../harness/model.ts"
+import { inNewerNode } from "../harness/peers.ts"
+
+const onPlatformatic = { driver: "platformatic" }
 
 /** Records that are written and read at once: latency, and one topic made from another. */
 export const passing: ReadonlyArray<Bench> = [
@@ -11,7 +14,8 @@ export const passing: ReadonlyArray<Bench> = [
     partitions,
     contenders: [
       inNode("kafkajs send, eachBatch", ["latency", "kafkajs"]),
-      inNode("Producer.send, Consumer.stream, KafkaJs", ["latency", "library"])
+      inNode("Producer.send, Consumer.stream, KafkaJs", ["latency", "library"]),
+      inNewerNode("Producer.send, Consumer.stream, Platformatic", ["latency", "library"], onPlatformatic)
     ]
   })),
   {
@@ -22,7 +26,9 @@ export const passing: ReadonlyArray<Bench> = [
     contenders: [
       inNode("kafkajs eachBatch, send", ["kafkajs", "passOn"]),
       inNode("Consumer.stream, Producer.produce, KafkaJs", ["library", "passOn"]),
-      inNode("Consumer.transform, KafkaJs", ["library", "transform"])
+      inNode("Consumer.transform, KafkaJs", ["library", "transform"]),
+      inNewerNode("Consumer.stream, Producer.produce, Platformatic", ["library", "passOn"], onPlatformatic),
+      inNewerNode("Consumer.transform, Platformatic", ["library", "transform"], onPlatformatic)
     ]
   }
 ]

@@ -1,5 +1,8 @@
 import { type Bench, inNode } from "../harness/model.ts"
-import { inJava, inPeer, inPython } from "../harness/peers.ts"
+import { inJava, inNewerNode, inPeer, inPython } from "../harness/peers.ts"
+
+const platformatic = (name: string, run: string) =>
+  inNewerNode(`${name}, Platformatic`, ["library", run], { driver: "platformatic" })
 
 /** The clients that are installed apart, each by the same function's name. */
 const peers = (run: string) => [
@@ -21,6 +24,8 @@ export const producing: ReadonlyArray<Bench> = [
       inNode("Producer.sendAll, KafkaJs", ["library", "sendAll"]),
       inNode("Producer.send, 1,000 fibers, KafkaJs", ["library", "sendSingles"]),
       inNode("Producer.sink, KafkaJs", ["library", "sink"]),
+      platformatic("Producer.sendAll", "sendAll"),
+      platformatic("Producer.send, 1,000 fibers", "sendSingles"),
       ...peers("sendBatches")
     ]
   },
@@ -31,6 +36,7 @@ export const producing: ReadonlyArray<Bench> = [
     contenders: [
       inNode("kafkajs send", ["kafkajs", "sendSingles"]),
       inNode("Producer.send, KafkaJs", ["library", "sendSingles"]),
+      platformatic("Producer.send", "sendSingles"),
       ...peers("sendSingles")
     ]
   },
@@ -41,6 +47,7 @@ export const producing: ReadonlyArray<Bench> = [
     contenders: [
       inNode("kafkajs send", ["kafkajs", "sendLone"]),
       inNode("Producer.send, KafkaJs", ["library", "sendLone"]),
+      platformatic("Producer.send", "sendLone"),
       ...peers("sendLone")
     ]
   },
