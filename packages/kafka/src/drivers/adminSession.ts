@@ -17,6 +17,7 @@ import type {
 import { type ClientError, KafkaRequestError, KafkaTimeoutError, UnknownTopicError } from "../KafkaError.ts"
 import * as TopicPartition from "../TopicPartition.ts"
 import { withoutTopic } from "./errors.ts"
+import { leaderless, timestamps } from "./lookups.ts"
 
 export type Failure = ClientError | UnknownTopicError
 
@@ -94,8 +95,6 @@ const longestPause = 1000
 /** How many topics or groups are seen to at once. */
 const concurrency = 8
 
-const timestamps = { earliest: -2n, latest: -1n } as const
-
 // ---------------------------------------------------------------------------------------------------------------------
 // pure parts
 // ---------------------------------------------------------------------------------------------------------------------
@@ -111,14 +110,6 @@ const isPassingOrBroken = (error: Failure): boolean => isPassing(error) || isBro
 
 const stale = (operation: string, reason: string): KafkaRequestError =>
   new KafkaRequestError({ operation, code: "STALE_METADATA", retriable: true, reason })
-
-const leaderless = (operation: string, tp: TopicPartition.TopicPartition): KafkaRequestError =>
-  new KafkaRequestError({
-    operation,
-    code: "LEADER_NOT_AVAILABLE",
-    retriable: true,
-    reason: `${TopicPartition.format(tp)} has no leader`
-  })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // the session

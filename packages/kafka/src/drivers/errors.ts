@@ -2,6 +2,8 @@
  * What a client library throws, as our errors: what all drivers on a real cluster share. Pure and total: whatever is
  * thrown becomes a typed error that says what to check, and none of them holds a secret.
  */
+import * as Duration from "effect/Duration"
+import type * as KafkaConfig from "../KafkaConfig.ts"
 import * as KafkaError from "../KafkaError.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -26,6 +28,31 @@ export interface Attempt {
   readonly group?: string | undefined
   readonly transactionalId?: string | undefined
 }
+
+/** What all requests of a layer have in common, for their errors to say. */
+export interface Asker extends Pick<Attempt, "mechanism" | "secrets"> {
+  readonly config: KafkaConfig.Service
+}
+
+/**
+ * What an error of this operation has to say.
+ */
+export const attempt = (
+  self: Asker,
+  operation: string,
+  about?: Pick<Attempt, "topic" | "partition" | "group" | "transactionalId"> & { readonly millis?: number }
+): Attempt => ({
+  ...about,
+  operation,
+  brokers: self.config.brokers,
+  mechanism: self.mechanism,
+  millis: about?.millis ?? Duration.toMillis(self.config.requestTimeout),
+  secrets: self.secrets
+})
+
+/** The mechanism for errors to name: of SASL, `"ssl"`, or `"none"`. */
+export const mechanismOf = ({ security }: KafkaConfig.Service): string =>
+  security._tag === "Sasl" ? security.mechanism : security._tag === "Ssl" ? "ssl" : "none"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // looking into what was thrown

@@ -16,8 +16,9 @@ import * as Net from "node:net"
 import * as Tls from "node:tls"
 import * as KafkaConfig from "../../KafkaConfig.ts"
 import { type ClientError, KafkaAuthenticationError } from "../../KafkaError.ts"
+import { attempt, mechanismOf } from "../errors.ts"
 import { Secrets } from "../secrets.ts"
-import { type Attempt, clientError, meaning, withoutTopic } from "./errors.ts"
+import { clientError, meaning, withoutTopic } from "./errors.ts"
 import { guarded } from "./frames.ts"
 import * as Logger from "./logger.ts"
 import * as OAuthBearer from "./oauthBearer.ts"
@@ -51,31 +52,16 @@ export const environment = (
   Effect.gen(function*() {
     const config = yield* KafkaConfig.KafkaConfig
     const runtime = yield* Effect.runtime<never>()
-    const { security } = config
     return {
       config,
       runtime,
       secrets: new Secrets(),
-      mechanism: security._tag === "Sasl" ? security.mechanism : security._tag === "Ssl" ? "ssl" : "none",
+      mechanism: mechanismOf(config),
       intercept
     }
   })
 
-/**
- * What an error of this operation has to say.
- */
-export const attempt = (
-  self: Environment,
-  operation: string,
-  about?: Pick<Attempt, "topic" | "partition" | "group" | "transactionalId"> & { readonly millis?: number }
-): Attempt => ({
-  ...about,
-  operation,
-  brokers: self.config.brokers,
-  mechanism: self.mechanism,
-  millis: about?.millis ?? Duration.toMillis(self.config.requestTimeout),
-  secrets: self.secrets
-})
+export { attempt } from "../errors.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // a connection

@@ -4,20 +4,16 @@
  * rebalance comes of a leader that moved.
  */
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { isRetriable } from "../../engine/consumer/Retry.ts"
 import type { ConsumerSessionOptions, GroupMetadata, OffsetAndMetadata, OffsetSpec } from "../../KafkaClient.ts"
-import {
-  type ClientError,
-  CommitError,
-  KafkaRequestError,
-  KafkaTimeoutError,
-  UnknownTopicError
-} from "../../KafkaError.ts"
+import { type ClientError, CommitError, KafkaTimeoutError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
 import type { CommitFailure } from "../consumerSession.ts"
 import type { Answer } from "../fetcher.ts"
 import type { Plan } from "../lanes.ts"
+import * as Lookups from "../lookups.ts"
+import { groupByTopic, newTopic } from "../lookups.ts"
 import * as SessionTimeout from "../sessionTimeout.ts"
 import { ClusterRequests, isMetadata, type LookupError } from "./cluster.ts"
 import * as Connection from "./connection.ts"
@@ -35,12 +31,6 @@ export interface Environment {
   readonly alive: () => void
 }
 
-/** Between two tries of a request that failed and may be tried again, in milliseconds. */
-const pauses = [50, 100, 200, 400, 800, 1000]
-
-/** A topic or a partition that was made just now is not known everywhere at once: tries for so many milliseconds. */
-const newTopic = Schedule.spaced(100).pipe(Schedule.upTo(1000))
-
 /** To ask about no topic at all would be to ask about every one. */
 const anyTopic = "__consumer_offsets"
 
@@ -48,14 +38,6 @@ const anyTopic = "__consumer_offsets"
 const brokerResource = 4
 
 const isolationLevels = { read_uncommitted: 0, read_committed: 1 } as const
-const timestamps = { earliest: -2, latest: -1 } as const
-
-/**
- * Whether the same request may succeed later.
- */
-export const isTransient = (error: { readonly _tag: string; readonly retriable?: boolean }): boolean =>
-  error._tag === "KafkaConnectionError" || error._tag === "KafkaTimeoutError" ||
-  (error._tag === "KafkaRequestError" && error.retriable === true)
 
 /**
  * Waits for a promise, whatever comes of it, but not for longer than so many milliseconds, interrupted or not.
@@ -111,25 +93,8 @@ export class ConsumerRequests {
     Effect.tap(effect, () => Effect.sync(this.self.alive))
 
   /** Tries again what may succeed later, for as long as a request may take. */
-  private readonly patiently = <A, E extends { readonly _tag: string }>(
-    effect: Effect.Effect<A, E>
-  ): Effect.Effect<A, E> => {
-    const { millis } = Connection.attempt(this.self.environment, "")
-    return Effect.flatMap(Effect.clock, (clock) => {
-      const deadline = clock.unsafeCurrentTimeMillis() + millis
-      const attempt = (n: number): Effect.Effect<A, E> =>
-        Effect.catchIf(
-          effect,
-          (error) => isTransient(error) && clock.unsafeCurrentTimeMillis() < deadline,
-          () =>
-            Effect.zipRight(
-              Effect.sleep(pauses[Math.min(n, pauses.length - 1)]!),
-              Effect.suspend(() => attempt(n + 1))
-            )
-        )
-      return attempt(0)
-    })
-  }
+  readonly patiently = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Lookups.patiently(Connection.attempt(this.self.environment, "").millis)(effect)
 
   // -------------------------------------------------------------------------------------------------------------------
   // metadata
@@ -264,59 +229,29 @@ export class ConsumerRequests {
     partitions: Partitions,
     spec: OffsetSpec
   ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, LookupError> {
-    const operation = "list offsets"
-    if (partitions.length === 0) return Effect.succeed(new Map())
-    const found = typeof spec === "string"
-      ? this.offsetsAt(partitions, timestamps[spec], operation)
-      : Effect.flatMap(this.offsetsAt(partitions, spec.timestamp, operation), (offsets) => {
-        // none that late: the end
-        const beyond = partitions.filter((tp) => (offsets.get(TopicPartition.key(tp)) ?? 0n) < 0n)
-        return beyond.length === 0 ? Effect.succeed(offsets) : Effect.map(
-          this.offsetsAt(beyond, timestamps.latest, operation),
-          (ends) => new Map([...offsets, ...ends])
-        )
-      })
-    return this.load(new Set(partitions.map(({ topic }) => topic)), operation).pipe(
-      Effect.zipRight(this.patiently(Effect.tapError(found, () => Effect.ignore(this.refresh)))),
-      // a partition may be newer than what we know
-      Effect.retry({
-        while: (error) => error._tag === "UnknownTopicError" && error.partition !== undefined,
-        schedule: newTopic
-      })
-    )
+    return Lookups.offsets(this, partitions, spec)
   }
 
-  private offsetsAt(
+  offsetsOf(
+    leader: number,
     partitions: Partitions,
-    timestamp: number | bigint,
+    timestamp: bigint,
     operation: string
-  ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, LookupError> {
-    return Effect.suspend(() => {
-      const placed = new Map<number, Array<TopicPartition.TopicPartition>>()
-      for (const tp of partitions) {
-        if (!this.leaders(tp.topic).has(tp.partition)) return new UnknownTopicError({ operation, ...tp })
-        const leader = this.leaderOf(tp)
-        if (leader === undefined) return leaderless(operation, tp)
-        const of = placed.get(leader)
-        if (of === undefined) placed.set(leader, [tp])
-        else of.push(tp)
-      }
-      const { isolationLevel } = this.self.options
-      return Effect.forEach(placed, ([leader, of]) =>
-        this.ask(operation, async () => {
-          const broker = await this.cluster.broker(leader)
-          const { responses } = await broker.listOffsets({
-            isolationLevel: isolationLevels[isolationLevel],
-            topics: groupByTopic(of, ({ partition }) => ({ partition, timestamp }))
-          })
-          return responses.flatMap(({ partitions, topic }) =>
-            partitions.map(({ error, offset, partition }) => {
-              if (error !== undefined) throw error
-              return [TopicPartition.key({ topic, partition }), BigInt(offset)] as const
-            })
-          )
-        }, { topic: of[0]!.topic }), { concurrency: "unbounded" })
-    }).pipe(Effect.map((all) => new Map(all.flat())))
+  ): Effect.Effect<ReadonlyArray<readonly [TopicPartition.Key, bigint]>, LookupError> {
+    const { isolationLevel } = this.self.options
+    return this.ask(operation, async () => {
+      const broker = await this.cluster.broker(leader)
+      const { responses } = await broker.listOffsets({
+        isolationLevel: isolationLevels[isolationLevel],
+        topics: groupByTopic(partitions, ({ partition }) => ({ partition, timestamp }))
+      })
+      return responses.flatMap(({ partitions, topic }) =>
+        partitions.map(({ error, offset, partition }) => {
+          if (error !== undefined) throw error
+          return [TopicPartition.key({ topic, partition }), BigInt(offset)] as const
+        })
+      )
+    }, { topic: partitions[0]!.topic })
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -454,7 +389,7 @@ export const commitFailure = (
     }
   }
   const mapped = withoutTopic(clientError(error, attempt))
-  return { error: mapped, retriable: isTransient(mapped) }
+  return { error: mapped, retriable: isRetriable(mapped) }
 }
 
 const refusals: Readonly<Record<string, { readonly reason: "stale" | "fenced" | "rebalancing" | "refused" }>> = {
@@ -465,25 +400,4 @@ const refusals: Readonly<Record<string, { readonly reason: "stale" | "fenced" | 
   OFFSET_METADATA_TOO_LARGE: { reason: "refused" },
   INVALID_COMMIT_OFFSET_SIZE: { reason: "refused" },
   UNKNOWN_TOPIC_OR_PARTITION: { reason: "refused" }
-}
-
-const leaderless = (operation: string, tp: TopicPartition.TopicPartition): KafkaRequestError =>
-  new KafkaRequestError({
-    operation,
-    code: "LEADER_NOT_AVAILABLE",
-    retriable: true,
-    reason: `${TopicPartition.format(tp)} has no leader`
-  })
-
-const groupByTopic = <A extends { readonly topic: string }, B>(
-  all: Iterable<A>,
-  f: (one: A) => B
-): Array<{ readonly topic: string; readonly partitions: Array<B> }> => {
-  const out = new Map<string, Array<B>>()
-  for (const one of all) {
-    const of = out.get(one.topic)
-    if (of === undefined) out.set(one.topic, [f(one)])
-    else of.push(f(one))
-  }
-  return Array.from(out, ([topic, partitions]) => ({ topic, partitions }))
 }

@@ -6,13 +6,13 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
+import { isRetriable } from "../../engine/consumer/Retry.ts"
 import type { ConsumerSessionOptions, GroupMetadata } from "../../KafkaClient.ts"
 import { ConsumerError } from "../../KafkaError.ts"
 import type { FatalError, Holding } from "../consumerSession.ts"
 import * as SessionTimeout from "../sessionTimeout.ts"
 import * as Connection from "./connection.ts"
 import * as Assignor from "./consumerAssignor.ts"
-import { isTransient } from "./consumerCluster.ts"
 import * as Gate from "./consumerGate.ts"
 import { type Keeper, Member } from "./consumerMember.ts"
 import { clientError, withoutFencing } from "./errors.ts"
@@ -298,7 +298,7 @@ export class Group {
       clientError(error, Connection.attempt(environment, "join group", { group: options.groupId }))
     )
     // kafkajs takes metadata that it has not loaded for topics that do not exist
-    if (mapped._tag === "UnknownTopicError" || isTransient(mapped)) return Effect.succeed({ _tag: "Again" })
+    if (mapped._tag === "UnknownTopicError" || isRetriable(mapped)) return Effect.succeed({ _tag: "Again" })
     if (mapped._tag !== "KafkaRequestError") return Effect.succeed({ _tag: "Fatal", error: mapped })
     const crashed = (description: string): End => ({
       _tag: "Fatal",

@@ -6,7 +6,6 @@
  */
 import type { Connection as LibraryConnection, ConnectionOptions, SASLMechanismValue } from "@platformatic/kafka"
 import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Redacted from "effect/Redacted"
@@ -15,9 +14,10 @@ import * as Net from "node:net"
 import type * as Tls from "node:tls"
 import * as KafkaConfig from "../../KafkaConfig.ts"
 import { KafkaAuthenticationError, type UnsupportedFeatureError } from "../../KafkaError.ts"
+import { mechanismOf } from "../errors.ts"
 import { Secrets } from "../secrets.ts"
 import * as Api from "./api.ts"
-import { AnsweredError, type Attempt, ConnectionProblem, meaning, Misunderstood, protocolCode } from "./errors.ts"
+import { AnsweredError, ConnectionProblem, meaning, Misunderstood, protocolCode } from "./errors.ts"
 import * as Library from "./library.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -54,33 +54,18 @@ export const environment = (
     const runtime = yield* Effect.runtime<never>()
     const library = yield* Library.load(source)
     const apis = yield* Api.make(library)
-    const { security } = config
     return {
       config,
       runtime,
       library,
       apis,
       secrets: new Secrets(),
-      mechanism: security._tag === "Sasl" ? security.mechanism : security._tag === "Ssl" ? "ssl" : "none",
+      mechanism: mechanismOf(config),
       onSocket
     }
   })
 
-/**
- * What an error of this operation has to say.
- */
-export const attempt = (
-  self: Environment,
-  operation: string,
-  about?: Pick<Attempt, "topic" | "partition" | "group" | "transactionalId"> & { readonly millis?: number }
-): Attempt => ({
-  ...about,
-  operation,
-  brokers: self.config.brokers,
-  mechanism: self.mechanism,
-  millis: about?.millis ?? Duration.toMillis(self.config.requestTimeout),
-  secrets: self.secrets
-})
+export { attempt } from "../errors.ts"
 
 /** An error code inside of an answer as what the library would throw for it; `undefined` if it is none. */
 export const answeredError = (

@@ -2,15 +2,16 @@
  * The requests of a consumer that are not about membership: metadata, fetches, offsets, commits.
  */
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { isRetriable } from "../../engine/consumer/Retry.ts"
 import type { ConsumerSessionOptions, GroupMetadata, OffsetAndMetadata, OffsetSpec } from "../../KafkaClient.ts"
-import { type ClientError, CommitError, KafkaRequestError, UnknownTopicError } from "../../KafkaError.ts"
+import { type ClientError, CommitError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
 import type { CommitFailure, LookupError, Requests } from "../consumerSession.ts"
 import type { Answer } from "../fetcher.ts"
 import type { Plan } from "../lanes.ts"
+import * as Lookups from "../lookups.ts"
+import { groupByTopic, newTopic } from "../lookups.ts"
 import * as SessionTimeout from "../sessionTimeout.ts"
 import { Cluster, type Dedicated, isMetadata } from "./cluster.ts"
 import * as Connection from "./connection.ts"
@@ -27,14 +28,7 @@ export interface Environment {
   readonly alive: () => void
 }
 
-/** Between two tries of a request that failed and may be tried again, in milliseconds. */
-const pauses = [50, 100, 200, 400, 800, 1000]
-
-/** A topic or a partition that was made just now is not known everywhere at once: tries for so many milliseconds. */
-const newTopic = Schedule.spaced(100).pipe(Schedule.upTo(1000))
-
 const isolationLevels = { read_uncommitted: 0, read_committed: 1 } as const
-const timestamps = { earliest: -2n, latest: -1n } as const
 
 /** Of a client that follows no leader. */
 const noReplica = -1
@@ -87,23 +81,8 @@ export class ConsumerRequests implements Requests {
     })
 
   /** Tries again what may succeed later, for as long as a request may take. */
-  private readonly patiently = <A, E extends { readonly _tag: string }>(
-    effect: Effect.Effect<A, E>
-  ): Effect.Effect<A, E> =>
-    Effect.flatMap(Effect.clock, (clock) => {
-      const deadline = clock.unsafeCurrentTimeMillis() + this.cluster.attempt("").millis
-      const attempt = (n: number): Effect.Effect<A, E> =>
-        Effect.catchIf(
-          effect,
-          (error) => isRetriable(error) && clock.unsafeCurrentTimeMillis() < deadline,
-          () =>
-            Effect.zipRight(
-              Effect.sleep(pauses[Math.min(n, pauses.length - 1)]!),
-              Effect.suspend(() => attempt(n + 1))
-            )
-        )
-      return attempt(0)
-    })
+  readonly patiently = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Lookups.patiently(this.cluster.attempt("").millis)(effect)
 
   private answered(errorCode: number): AnsweredError | undefined {
     return Connection.answeredError(this.self.environment, errorCode)
@@ -231,51 +210,9 @@ export class ConsumerRequests implements Requests {
   readonly offsets = (
     partitions: Partitions,
     spec: OffsetSpec
-  ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, LookupError> => {
-    const operation = "list offsets"
-    if (partitions.length === 0) return Effect.succeed(new Map())
-    const found = typeof spec === "string"
-      ? this.offsetsAt(partitions, timestamps[spec], operation)
-      : Effect.flatMap(this.offsetsAt(partitions, spec.timestamp, operation), (offsets) => {
-        // none that late: the end
-        const beyond = partitions.filter((tp) => (offsets.get(TopicPartition.key(tp)) ?? 0n) < 0n)
-        return beyond.length === 0 ? Effect.succeed(offsets) : Effect.map(
-          this.offsetsAt(beyond, timestamps.latest, operation),
-          (ends) => new Map([...offsets, ...ends])
-        )
-      })
-    return this.load(new Set(partitions.map(({ topic }) => topic)), operation).pipe(
-      Effect.zipRight(this.patiently(Effect.tapError(found, () => Effect.ignore(this.refresh)))),
-      // a partition may be newer than what we know
-      Effect.retry({
-        while: (error) => error._tag === "UnknownTopicError" && error.partition !== undefined,
-        schedule: newTopic
-      })
-    )
-  }
+  ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, LookupError> => Lookups.offsets(this, partitions, spec)
 
-  private offsetsAt(
-    partitions: Partitions,
-    timestamp: bigint,
-    operation: string
-  ): Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint>, LookupError> {
-    return Effect.suspend(() => {
-      const placed = new Map<number, Array<TopicPartition.TopicPartition>>()
-      for (const tp of partitions) {
-        if (!this.partitionsOf(tp.topic).includes(tp.partition)) return new UnknownTopicError({ operation, ...tp })
-        const leader = this.leaderOf(tp)
-        if (leader === undefined) return leaderless(operation, tp)
-        const of = placed.get(leader)
-        if (of === undefined) placed.set(leader, [tp])
-        else of.push(tp)
-      }
-      return Effect.forEach(placed, ([leader, of]) => this.offsetsOf(leader, of, timestamp, operation), {
-        concurrency: "unbounded"
-      })
-    }).pipe(Effect.map((all) => new Map(all.flat())))
-  }
-
-  private offsetsOf(
+  offsetsOf(
     leader: number,
     partitions: Partitions,
     timestamp: bigint,
@@ -482,25 +419,4 @@ const refusals: Readonly<Record<string, "stale" | "fenced" | "rebalancing" | "re
   OFFSET_METADATA_TOO_LARGE: "refused",
   INVALID_COMMIT_OFFSET_SIZE: "refused",
   UNKNOWN_TOPIC_OR_PARTITION: "refused"
-}
-
-const leaderless = (operation: string, tp: TopicPartition.TopicPartition): KafkaRequestError =>
-  new KafkaRequestError({
-    operation,
-    code: "LEADER_NOT_AVAILABLE",
-    retriable: true,
-    reason: `${TopicPartition.format(tp)} has no leader`
-  })
-
-const groupByTopic = <A extends { readonly topic: string }, B>(
-  all: Iterable<A>,
-  f: (one: A) => B
-): Array<{ readonly topic: string; readonly partitions: Array<B> }> => {
-  const out = new Map<string, Array<B>>()
-  for (const one of all) {
-    const of = out.get(one.topic)
-    if (of === undefined) out.set(one.topic, [f(one)])
-    else of.push(f(one))
-  }
-  return Array.from(out, ([topic, partitions]) => ({ topic, partitions }))
 }
