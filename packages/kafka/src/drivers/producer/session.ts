@@ -72,6 +72,8 @@ class Session {
   private readonly leaders: KnownLeaders
   private readonly delivery: Delivery
   private readonly run: (work: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+  /** What was sent and has no result yet, whether or not anybody waits for it. */
+  private open: ReadonlyArray<Pending> = []
   /** What was answered as pending, by partition. */
   private readonly slow = new Map<TopicPartition.Key, Pending>()
 
@@ -135,10 +137,13 @@ class Session {
         else one.fail(this.delivery.invalid(one, refusal), "refuse")
         return one
       })
-      const answers = () => all.map((one) => this.answer(one))
-      if (fresh.length === 0) return Effect.sync(answers)
+      if (fresh.length === 0) return Effect.succeed(this.answers(all))
+      this.open = [...this.open, ...fresh]
       const deadline = this.clock.unsafeCurrentTimeMillis() + this.options.deliveryTimeout
-      return forAMoment(() => this.quickly(fresh, deadline) ?? this.thoroughly(fresh, deadline), answers)
+      return forAMoment(
+        () => this.quickly(fresh, deadline) ?? this.thoroughly(fresh, deadline),
+        () => this.answers(all)
+      )
     })
   }
 
@@ -154,6 +159,11 @@ class Session {
     // whoever sent it does not want to know any more
     this.slow.delete(TopicPartition.key(batch))
     return undefined
+  }
+
+  private answers(all: ReadonlyArray<Pending>): ReadonlyArray<BatchResult> {
+    this.open = this.open.filter(isOpen)
+    return all.map((one) => this.answer(one))
   }
 
   private answer(one: Pending): BatchResult {
@@ -321,34 +331,20 @@ class Session {
   })
 
   private doubt(): void {
-    for (const one of this.slow.values()) if (isOpen(one)) this.transactions.renew(one.identity)
+    for (const one of this.open) if (isOpen(one)) this.transactions.renew(one.identity)
   }
 }
 
-/**
- * Waits a moment for work that goes on whether or not it is waited for, and looks at what has come of it; so it does
- * when it is interrupted.
- */
+/** Waits a moment for work that goes on whether or not it is waited for, and looks at what has come of it. */
 const forAMoment = <A>(work: () => Promise<unknown>, look: () => A): Effect.Effect<A> =>
   Effect.async<A>((resume) => {
-    const done = work()
-    const looked = Effect.sync(look)
-    const timer = setTimeout(() => resume(looked), patience)
-    const wait = async (): Promise<void> => {
-      try {
-        await done
-        resume(looked)
-      } catch (error) {
-        resume(Effect.die(error))
-      } finally {
-        clearTimeout(timer)
-      }
-    }
-    void wait()
-    return Effect.sync(() => {
+    // no finalizer, which would cost more than the rest: who is interrupted leaves a timer that holds nobody up
+    const timer = setTimeout(() => answer(Effect.sync(look)), patience).unref()
+    const answer = (result: Effect.Effect<A>): void => {
       clearTimeout(timer)
-      look()
-    })
+      resume(result)
+    }
+    work().then(() => answer(Effect.sync(look)), (defect: unknown) => answer(Effect.die(defect)))
   })
 
 const isPassing = (error: SendError): boolean =>

@@ -154,7 +154,7 @@ export const make = (options: {
       emit({ _tag: "ProducerBuffered", clientId, records: accumulator.pending, bytes: accumulator.bufferedBytes })
     }
 
-    const lane = Effect.suspend(() => {
+    const round = (): Effect.Effect<void> => {
       const at = now()
       accumulator.expire(at)
       const batches = accumulator.drain(at)
@@ -168,8 +168,8 @@ export const make = (options: {
         settle(batches, results, at)
       })
       return arm === undefined ? sent : Effect.zipRight(arm, sent)
-    }).pipe(
-      Effect.forever,
+    }
+    const lane = Effect.whileLoop({ while: () => true, body: round, step: () => {} }).pipe(
       Effect.onExit((exit) =>
         Effect.sync(() => {
           // one that ends takes the producer with it
