@@ -75,6 +75,8 @@ const storage = ({ dataDirectory, nodes, partitions }: PropertiesOptions): Setti
     // Groups and transactions: few partitions, so that the first member and the first transaction do not wait long.
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.min.heartbeat.interval.ms": "100",
     "offsets.topic.num.partitions": "5",
     "offsets.topic.replication.factor": replicas,
     "transaction.state.log.num.partitions": "5",

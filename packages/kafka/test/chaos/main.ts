@@ -53,6 +53,7 @@ if (driver === "platformatic" && !isNewEnough(process.versions.node)) {
   })
   process.exit(status ?? 1)
 }
+const sessionTimeout = 10_000
 const until = Date.now() + Number(values.minutes ?? 0) * 60_000
 
 const program = Effect.gen(function*() {
@@ -60,6 +61,11 @@ const program = Effect.gen(function*() {
     Effect.promise(() =>
       startKafka({
         brokers: Number(values.brokers),
+        // with KIP-848 the times of a member are the broker's: what members of the other protocol ask for below
+        properties: {
+          "group.consumer.session.timeout.ms": String(sessionTimeout),
+          "group.consumer.heartbeat.interval.ms": "1000"
+        },
         log: console.error
       })
     ),
@@ -77,7 +83,7 @@ const program = Effect.gen(function*() {
       calm: values.calm,
       acts: acts ?? Number(values.steps),
       pace: [500, 6000],
-      sessionTimeout: 10_000,
+      sessionTimeout,
       rate: Number(values.rate),
       patience: 180_000,
       keep: values.keep,

@@ -5,5 +5,5 @@ import { processes } from "./suite/processes.ts"
 
 // InMemoryKafka has no counterpart: what is in one process can't be frozen or told to end
 RealKafka.suite("KafkaJs in a process of its own", ({ bootstrapServers }) => {
-  processes(testOn(driver(bootstrapServers).cluster), bootstrapServers)
+  processes(testOn(driver(bootstrapServers).cluster), { brokers: bootstrapServers, driver: "kafkajs" })
 })

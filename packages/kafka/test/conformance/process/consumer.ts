@@ -8,8 +8,8 @@ import * as Layer from "effect/Layer"
 import * as Consumer from "../../../src/Consumer.ts"
 import * as KafkaConfig from "../../../src/KafkaConfig.ts"
 import { type KafkaEvent, KafkaObserver } from "../../../src/KafkaEvent.ts"
-import * as KafkaJs from "../../../src/KafkaJs.ts"
 import * as TopicRegistry from "../../../src/TopicRegistry.ts"
+import { drivers } from "../../support/drivers.ts"
 import { textTopic } from "../support.ts"
 import type { Task } from "./spawn.ts"
 
@@ -25,6 +25,7 @@ const onEvent = (event: KafkaEvent): void => {
 const program = Effect.gen(function*() {
   const consumer = yield* Consumer.make({
     groupId: task.groupId,
+    groupProtocol: task.groupProtocol,
     sessionTimeout: task.sessionTimeout,
     heartbeatInterval: 250
   })
@@ -43,7 +44,7 @@ Effect.scoped(program).pipe(
   Effect.ensuring(Effect.sync(() => say("closed"))),
   Effect.provideService(KafkaObserver, { enabled: true, onEvent }),
   Effect.provide(
-    KafkaJs.layer.pipe(
+    drivers[task.driver].pipe(
       Layer.provideMerge(KafkaConfig.layer({ brokers: task.brokers, topicPrefix: task.prefix })),
       Layer.merge(TopicRegistry.layerWith({ prefix: task.prefix }))
     )

@@ -3,9 +3,12 @@ import * as Effect from "effect/Effect"
 import * as ChildProcess from "node:child_process"
 import * as Path from "node:path"
 import * as Readline from "node:readline"
+import type { DriverName } from "../../support/drivers.ts"
 import { Seen } from "../support.ts"
 
 export interface Task {
+  readonly driver: DriverName
+  readonly groupProtocol: "classic" | "consumer"
   readonly brokers: string
   readonly prefix: string
   readonly slug: string

@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ConsumerWorker from "../../../src/ConsumerWorker.ts"
 import * as KafkaConfig from "../../../src/KafkaConfig.ts"
-import * as KafkaJs from "../../../src/KafkaJs.ts"
 import * as TopicRegistry from "../../../src/TopicRegistry.ts"
+import { drivers } from "../../support/drivers.ts"
 import { textTopic } from "../support.ts"
 import type { Task } from "./spawn.ts"
 
@@ -25,14 +25,19 @@ const WorkerLive = ConsumerWorker.layer(
       Effect.zipRight(Effect.sleep(record.offset === BigInt(task.stuckAt ?? -1) ? "1 second" : 0)),
       Effect.zipRight(say(`done ${record.partition}:${record.offset}`))
     ),
-  { groupId: task.groupId, sessionTimeout: task.sessionTimeout, heartbeatInterval: 250 }
+  {
+    groupId: task.groupId,
+    groupProtocol: task.groupProtocol,
+    sessionTimeout: task.sessionTimeout,
+    heartbeatInterval: 250
+  }
 )
 
 ConsumerWorker.wait.pipe(
   Effect.provide(WorkerLive),
   Effect.ensuring(say("closed")),
   Effect.provide(
-    KafkaJs.layer.pipe(
+    drivers[task.driver].pipe(
       Layer.provideMerge(KafkaConfig.layer({ brokers: task.brokers, topicPrefix: task.prefix })),
       Layer.merge(TopicRegistry.layerWith({ prefix: task.prefix }))
     )

@@ -3,6 +3,7 @@ import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Admin from "../../../src/Admin.ts"
 import * as TopicRegistry from "../../../src/TopicRegistry.ts"
+import type { DriverName } from "../../support/drivers.ts"
 import type { Test, World } from "../Kafka.ts"
 import { spawn, type Task } from "../process/spawn.ts"
 import {
@@ -11,6 +12,7 @@ import {
   groupName,
   makeTextTopic,
   member,
+  MemberDefaults,
   partitionOf,
   running,
   texts,
@@ -18,8 +20,26 @@ import {
   write
 } from "../support.ts"
 
-export const processes = (test: Test<World>, brokers: string) =>
+export interface Where {
+  readonly brokers: string
+  readonly driver: DriverName
+  /** `"classic"` if absent. */
+  readonly groupProtocol?: "classic" | "consumer"
+  /** Tells the brokers how long a session of the group lasts, in milliseconds, where its members can't. */
+  readonly allow?: (groupId: string, sessionTimeout: number) => Effect.Effect<void, unknown>
+}
+
+/** Longer than a test takes. */
+const long = 60_000
+
+export const processes = (
+  onCluster: Test<World>,
+  { allow = () => Effect.void, brokers, driver, groupProtocol = "classic" }: Where
+) =>
   describe("processes", () => {
+    const test: Test<World> = (name, body) =>
+      onCluster(name, Effect.provideService(body, MemberDefaults, { groupProtocol }))
+
     const prepare = (
       sessionTimeout: number,
       work: Pick<Task, "stuckAt" | "pace"> = { stuckAt: 25 },
@@ -30,23 +50,27 @@ export const processes = (test: Test<World>, brokers: string) =>
         const topic = yield* makeTextTopic(1)
         const { prefix } = yield* TopicRegistry.TopicRegistry
         yield* write(topic, texts(many))
+        const groupId = yield* groupName()
+        yield* allow(groupId, sessionTimeout)
         const task: Task = {
+          driver,
+          groupProtocol,
           brokers,
           prefix: prefix!,
           slug: topic.slug,
-          groupId: yield* groupName(),
+          groupId,
           sessionTimeout,
           ...work
         }
         const child = yield* spawn(task, program)
         yield* child.lines.until("record 25", (all) => all.includes("record 0:25"))
-        return { topic, child, tp: yield* partitionOf(topic), groupId: task.groupId }
+        return { topic, child, tp: yield* partitionOf(topic), groupId }
       })
 
     test(
       "failure 10: SIGTERM: the process commits what it did, leaves its group at once, and ends well",
       Effect.gen(function*() {
-        const { child, groupId, topic, tp } = yield* prepare(600_000)
+        const { child, groupId, topic, tp } = yield* prepare(long)
         yield* child.signal("SIGTERM")
         expect(yield* child.exit).toBe(0)
         expect(child.lines.all.slice(-2)).toEqual(["closing", "closed"])
@@ -60,19 +84,21 @@ export const processes = (test: Test<World>, brokers: string) =>
       })
     )
 
-    test(
-      "SIGTERM: a worker finishes the record it has in hand, commits all it did, leaves its group, and ends well",
-      Effect.gen(function*() {
-        const { child, groupId, tp } = yield* prepare(600_000, { stuckAt: 25 }, 50, "worker.ts")
-        yield* child.signal("SIGTERM")
-        expect(yield* child.exit).toBe(0)
-        expect(child.lines.all.slice(-3)).toEqual(["record 0:25", "done 0:25", "closed"])
-        const [group] = yield* Admin.describeGroups([groupId])
-        expect(group!.members).toEqual([])
-        const next = yield* member()
-        expect([...(yield* next.committed([tp])).values()]).toEqual([26n])
-      })
-    )
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      test(
+        `${signal}: a worker finishes the record it has in hand, commits all it did, leaves its group, and ends well`,
+        Effect.gen(function*() {
+          const { child, groupId, tp } = yield* prepare(long, { stuckAt: 25 }, 50, "worker.ts")
+          yield* child.signal(signal)
+          expect(yield* child.exit).toBe(0)
+          expect(child.lines.all.slice(-3)).toEqual(["record 0:25", "done 0:25", "closed"])
+          const [group] = yield* Admin.describeGroups([groupId])
+          expect(group!.members).toEqual([])
+          const next = yield* member()
+          expect([...(yield* next.committed([tp])).values()]).toEqual([26n])
+        })
+      )
+    }
 
     test(
       "failure 5: a process that is frozen until its session is over: others take over, and it changes nothing of theirs",
