@@ -3,6 +3,8 @@ import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import * as Admin from "../../src/drivers/platformatic/admin.ts"
 import type { AdminSession } from "../../src/KafkaClient.ts"
+import { readers } from "../kafkajs/consumerSupport.ts"
+import { platformatic } from "./consumerSupport.ts"
 import * as FakeBroker from "./FakeBroker.ts"
 import { environment } from "./sessions.ts"
 
@@ -23,19 +25,6 @@ const failure = (
     })
     return yield* Effect.flip(Effect.scoped(Effect.flatMap(Admin.open(own), use)))
   }).pipe(Effect.timeout("5 seconds"))
-
-/** Metadata of a cluster that consists of this very broker, and has no topics. */
-const emptyCluster = (request: FakeBroker.Request): Buffer =>
-  FakeBroker.framed(
-    request,
-    library.Writer.create()
-      .appendInt32(0)
-      .appendArray([], () => undefined)
-      .appendString("fake")
-      .appendInt32(-1)
-      .appendArray([], () => undefined)
-      .appendTaggedFields()
-  )
 
 describe("a broker that is no good is a typed error, in time", () => {
   it.scopedLive("older than the driver can speak to", () =>
@@ -94,7 +83,7 @@ describe("a broker that is no good is a typed error, in time", () => {
           request.apiKey === apiVersions
             ? FakeBroker.anyVersions(request)
             : ++asked === 1
-            ? emptyCluster(request)
+            ? FakeBroker.cluster(request)
             : "silence",
         (admin) => admin.describeCluster
       )
@@ -109,7 +98,7 @@ describe("a broker that is no good is a typed error, in time", () => {
           request.apiKey === apiVersions
             ? FakeBroker.anyVersions(request)
             : ++asked === 1
-            ? emptyCluster(request)
+            ? FakeBroker.cluster(request)
             : FakeBroker.framed(
               request,
               library.Writer.create()
@@ -126,6 +115,31 @@ describe("a broker that is no good is a typed error, in time", () => {
         (admin) => admin.describeTopics(["t"])
       )
       expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "MALFORMED_RESPONSE" })
+    }))
+
+  it.scopedLive("that has but the preview of KIP-848's groups", () =>
+    Effect.gen(function*() {
+      const { consumerGroupHeartbeat, findCoordinator } = FakeBroker.apiKeys
+      let address = ""
+      const everything = Array.from({ length: 68 }, (_, key) => [key, 0, 99] as const)
+      address = yield* FakeBroker.start((request) => {
+        switch (request.apiKey) {
+          case apiVersions:
+            return FakeBroker.versions(request, [...everything, [consumerGroupHeartbeat, 0, 0]])
+          case metadata:
+            return FakeBroker.cluster(request, { address, topics: ["t"] })
+          case findCoordinator:
+            return FakeBroker.coordinator(request, address)
+          default:
+            return "silence"
+        }
+      })
+      const reader = yield* readers(platformatic).join(address, "g", ["t"], { options: { groupProtocol: "consumer" } })
+      const error = yield* Effect.flip(Effect.forever(reader.poll))
+      expect(error).toMatchObject({ _tag: "ConsumerError", cause: { code: "UNSUPPORTED_VERSION" } })
+      expect(String(error)).toContain(
+        "versions 0 to 0 of ConsumerGroupHeartbeat, and this driver 1: it needs Kafka 4.0"
+      )
     }))
 
   it.live("whatever it answers", () =>

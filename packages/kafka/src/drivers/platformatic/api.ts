@@ -62,7 +62,7 @@ export const mismatch = (self: Api<never, unknown>, spoken: Spoken): string => {
   const range = spoken.get(self.key)
   const ours = self.versions.map(({ version }) => version).sort((a, b) => a - b).join(", ")
   return range === undefined
-    ? `the broker has no ${self.name} request: it is too old for this driver, or not set up for it`
+    ? `the broker has no ${self.name} request: it is not set up for it, or older than Kafka ${self.since}`
     : `the broker speaks versions ${range.minVersion} to ${range.maxVersion} of ${self.name}, and this driver ${ours}: ` +
-      `it needs Kafka 3.2 or later`
+      `it needs Kafka ${self.since} or later`
 }

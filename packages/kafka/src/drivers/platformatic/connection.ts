@@ -143,8 +143,13 @@ export class Connection {
     this.features = features
     inner.on("error", (error) => {
       this.lastError = error
+      // no more than half closed, where a session could not be extended
+      destroy(inner)
     })
-    inner.once("close", () => this.onClosed())
+    inner.once("close", () => {
+      stopExtending(inner)
+      this.onClosed()
+    })
   }
 
   /** Rejects with what stands in the way. */
@@ -156,6 +161,7 @@ export class Connection {
       ...(await tlsOptions(self, address)),
       ...saslOptions(self)
     })
+    extendInTime(inner)
     let lastError: unknown
     // without a listener, an error of the socket would end the process
     inner.on("error", (error) => {
@@ -291,10 +297,32 @@ export const answered = <A>(call: Promise<A>): Promise<A> =>
     return answer
   })
 
+/** A connection that is closed, or is told to close, stops the timer of its next authentication. */
+const stopExtending = (inner: LibraryConnection): void => void inner.close(() => undefined)
+
+/** No session is extended sooner after it began, in milliseconds. */
+const soonest = 500
+
+/**
+ * The library extends a session before it ends by a timer. One of more than 31 days is more than a timer can hold, which
+ * is over at once: it would authenticate without end. Such a session ends with its connection.
+ */
+const extendInTime = (inner: LibraryConnection): void => {
+  let since = 0
+  const begins = (): void => {
+    since = performance.now()
+  }
+  inner.on("sasl:authentication", begins)
+  inner.on("sasl:authentication:extended", begins)
+  const extend = inner.reauthenticate.bind(inner)
+  inner.reauthenticate = () => {
+    if (performance.now() - since >= soonest) extend()
+  }
+}
+
 /** After this nothing is sent and nothing arrives any more. */
 const destroy = (inner: LibraryConnection): void => {
-  // stops the timer of the next authentication too
-  inner.close(() => undefined)
+  stopExtending(inner)
   // there is none yet, whatever the types say, if connecting failed at once
   const socket = inner.socket as Net.Socket | undefined
   socket?.destroy()

@@ -64,7 +64,8 @@ export const make = (library: Library) => ({
   heartbeat: api("Heartbeat", library.heartbeatV4.api),
   leaveGroup: api("LeaveGroup", library.leaveGroupV5.api),
   describeConfigs: api("DescribeConfigs", library.describeConfigsV4.api),
-  consumerGroupHeartbeat: api("ConsumerGroupHeartbeat", library.consumerGroupHeartbeatV1.api)
+  // Kafka 3.7 to 3.9 have a preview of it, with version 0
+  consumerGroupHeartbeat: { ...api("ConsumerGroupHeartbeat", library.consumerGroupHeartbeatV1.api), since: "4.0" }
 })
 
 export type ConsumerApis = ReturnType<typeof make>

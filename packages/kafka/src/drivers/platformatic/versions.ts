@@ -15,10 +15,12 @@ export interface Api<Args extends ReadonlyArray<unknown>, A> {
   readonly name: string
   readonly key: number
   readonly versions: readonly [Version<Args, A>, ...ReadonlyArray<Version<Args, A>>]
+  /** The version of Kafka that has one of them first, for errors to say. */
+  readonly since: string
 }
 
 export const api = <Args extends ReadonlyArray<unknown>, A>(
   name: string,
   first: Version<Args, A>,
   ...older: ReadonlyArray<Version<Args, A>>
-): Api<Args, A> => ({ name, key: first.key, versions: [first, ...older] })
+): Api<Args, A> => ({ name, key: first.key, versions: [first, ...older], since: "3.2" })
