@@ -1,5 +1,4 @@
-import { threeBrokers } from "../sessions/consumerOutage.ts"
+import { oneBroker } from "../sessions/consumerOutage.ts"
 import { platformatic } from "./consumerSupport.ts"
 
-// what one broker does is in the conformance suite
-threeBrokers(platformatic)
+oneBroker(platformatic)

@@ -71,70 +71,31 @@ export const oneBroker = (driver: ConsumerDriver): void => {
   RealKafka.suiteOfOwn(`a consumer session through ${driver.name}, and a broker that comes and goes`, () => {
     const Own = own("OneBroker", 1)
     layer(Own.layer, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
-      it.scoped("a broker that is killed and comes back takes nothing away, and nothing is delivered twice", () =>
-        Effect.gen(function*() {
-          const kafka = yield* Own
-          const { kill, start } = kafka.broker(1)
-          const topic = yield* makeTopic(kafka.bootstrapServers, { partitions: 2 })
-          yield* write(kafka.bootstrapServers, topic, ["before"])
-          const reader = yield* join(kafka.bootstrapServers, groupName(), [topic])
-          yield* reader.holding("0 1")
-          expect(values(yield* reader.read(1))).toEqual(["before"])
-          const reading = yield* Effect.fork(reader.read(1))
-          yield* kill
-          yield* start
-          yield* write(kafka.bootstrapServers, topic, ["after"], 1)
-          expect(values(yield* Fiber.join(reading))).toEqual(["after"])
-          yield* reader.commit({ 0: 1, 1: 1 })
-          expect(reader.history).toEqual(["Assigned 0 1"])
-        }))
+      // a broker takes its time to start: what is to be seen of one outage is seen in one test
 
-      it.scoped("a cluster that stays away fails the session, which says so", () =>
-        Effect.gen(function*() {
-          const kafka = yield* Own
-          const { kill, start } = kafka.broker(1)
-          const topic = yield* makeTopic(kafka.bootstrapServers)
-          const reader = yield* join(kafka.bootstrapServers, groupName(), [topic], {
-            options: { unavailableAfter: 2000 }
+      it.scoped(
+        "a broker that is killed and comes back takes nothing away, and nothing is delivered twice; " +
+          "a commit that it did not hear may be tried again",
+        () =>
+          Effect.gen(function*() {
+            const kafka = yield* Own
+            const { kill, start } = kafka.broker(1)
+            const topic = yield* makeTopic(kafka.bootstrapServers, { partitions: 2 })
+            yield* write(kafka.bootstrapServers, topic, ["before"])
+            const reader = yield* join(kafka.bootstrapServers, groupName(), [topic])
+            yield* reader.holding("0 1")
+            expect(values(yield* reader.read(1))).toEqual(["before"])
+            const reading = yield* Effect.fork(reader.read(1))
+            yield* kill
+            expect((yield* Effect.flip(reader.commit({ 0: 1 }))).retriable).toBe(true)
+            yield* start
+            yield* write(kafka.bootstrapServers, topic, ["after"], 1)
+            expect(values(yield* Fiber.join(reading))).toEqual(["after"])
+            yield* again(reader.commit({ 0: 1, 1: 1 }))
+            expect((yield* reader.session.committed([{ topic, partition: 0 }])).get(`${topic}:0`)?.offset).toBe(1n)
+            expect(reader.history).toEqual(["Assigned 0 1"])
           })
-          yield* reader.holding("0")
-          yield* kill
-          expect(yield* Effect.flip(Effect.forever(reader.poll))).toMatchObject({
-            _tag: "ConsumerError",
-            reason: "unavailable"
-          })
-          const refused = yield* Effect.flip(reader.commit({ 0: 1 }))
-          expect(refused.error).toMatchObject({ _tag: "CommitError", reason: "closed" })
-          yield* start
-        }))
-
-      it.scoped("a cluster that does not answer at all fails the session too", () =>
-        Effect.gen(function*() {
-          const kafka = yield* Own
-          const { pause, resume } = kafka.broker(1)
-          const topic = yield* makeTopic(kafka.bootstrapServers)
-          const reader = yield* join(kafka.bootstrapServers, groupName(), [topic], {
-            options: { unavailableAfter: 2000 }
-          })
-          yield* reader.holding("0")
-          yield* pause
-          expect(yield* Effect.flip(Effect.forever(reader.poll))).toMatchObject({ reason: "unavailable" })
-          yield* resume
-        }))
-
-      it.scoped("a commit that the broker did not hear may be tried again", () =>
-        Effect.gen(function*() {
-          const kafka = yield* Own
-          const { kill, start } = kafka.broker(1)
-          const topic = yield* makeTopic(kafka.bootstrapServers)
-          const reader = yield* join(kafka.bootstrapServers, groupName(), [topic])
-          yield* reader.holding("0")
-          yield* kill
-          expect((yield* Effect.flip(reader.commit({ 0: 1 }))).retriable).toBe(true)
-          yield* start
-          yield* again(reader.commit({ 0: 1 }))
-          expect((yield* reader.session.committed([{ topic, partition: 0 }])).get(`${topic}:0`)?.offset).toBe(1n)
-        }))
+      )
 
       it.scoped("a program whose session was closed ends by itself, and has left its group", () =>
         Effect.gen(function*() {
@@ -147,29 +108,30 @@ export const oneBroker = (driver: ConsumerDriver): void => {
           expect(groups[0]?.members).toEqual([])
         }))
 
-      it.scoped("so it does when the broker is gone", () =>
-        Effect.gen(function*() {
-          const kafka = yield* Own
-          const { kill, start } = kafka.broker(1)
-          const topic = yield* makeTopic(kafka.bootstrapServers)
-          const reading = yield* program(driver, kafka.bootstrapServers, groupName(), topic)
-          yield* kill
-          expect(yield* reading.end).toBe(0)
-          expect(reading.output()).toContain("closed")
-          yield* start
-        }))
-
-      it.scoped("so it does when the broker does not answer", () =>
-        Effect.gen(function*() {
-          const kafka = yield* Own
-          const { pause, resume } = kafka.broker(1)
-          const topic = yield* makeTopic(kafka.bootstrapServers)
-          const reading = yield* program(driver, kafka.bootstrapServers, groupName(), topic)
-          yield* pause
-          expect(yield* reading.end).toBe(0)
-          expect(reading.output()).toContain("closed")
-          yield* resume
-        }))
+      for (const [how, begin, end] of [["is gone", "kill", "start"], ["does not answer", "pause", "resume"]] as const) {
+        it.scoped(`a cluster that ${how} fails the session, which says so; a program that closes one then ends by itself`, () =>
+          Effect.gen(function*() {
+            const kafka = yield* Own
+            const broker = kafka.broker(1)
+            const topic = yield* makeTopic(kafka.bootstrapServers)
+            const reader = yield* join(kafka.bootstrapServers, groupName(), [topic], {
+              options: { unavailableAfter: 2000 }
+            })
+            const other = yield* program(driver, kafka.bootstrapServers, groupName(), topic)
+            yield* reader.holding("0")
+            yield* broker[begin]
+            const ending = yield* Effect.fork(other.end)
+            expect(yield* Effect.flip(Effect.forever(reader.poll))).toMatchObject({
+              _tag: "ConsumerError",
+              reason: "unavailable"
+            })
+            const refused = yield* Effect.flip(reader.commit({ 0: 1 }))
+            expect(refused.error).toMatchObject({ _tag: "CommitError", reason: "closed" })
+            expect(yield* Fiber.join(ending)).toBe(0)
+            expect(other.output()).toContain("closed")
+            yield* broker[end]
+          }))
+      }
     })
   })
 }

@@ -1,0 +1,4 @@
+import { threeBrokers } from "../sessions/consumerOutage.ts"
+import { platformatic } from "./consumerSupport.ts"
+
+threeBrokers(platformatic)
