@@ -1,5 +1,5 @@
 /**
- * The topics that are read: records of JSON whose size is given, dealt out over the partitions in turn.
+ * The topics that are read: records of JSON whose size is given, dealt out over the partitions in turn, a batch each.
  */
 import { Kafka, logLevel } from "kafkajs"
 
@@ -38,7 +38,12 @@ export const load = async (brokers: ReadonlyArray<string>, topic: string, shape:
   await admin.disconnect()
   const producer = kafka.producer({ allowAutoTopicCreation: false })
   await producer.connect()
-  const batch = Math.max(1, Math.min(5000, Math.floor(1_000_000 / shape.bytes)))
+  // a batch is of one partition, and as large whatever the number of partitions: small ones cost more for each record
+  const batch = Math.max(
+    1,
+    Math.min(800, Math.floor(1_000_000 / shape.bytes), Math.floor(shape.records / shape.partitions))
+  )
+  let partition = 0
   for (let sent = 0; sent < shape.records;) {
     const count = Math.min(batch, shape.records - sent)
     await producer.send({
@@ -46,10 +51,11 @@ export const load = async (brokers: ReadonlyArray<string>, topic: string, shape:
       acks: 1,
       messages: Array.from({ length: count }, (_, index) => ({
         key: `run-${(sent + index) % 1000}`,
-        partition: (sent + index) % shape.partitions,
+        partition,
         value: orderOf(sent + index, shape.bytes)
       }))
     })
+    partition = (partition + 1) % shape.partitions
     sent += count
   }
   await producer.disconnect()
