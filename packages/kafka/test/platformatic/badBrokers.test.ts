@@ -117,30 +117,53 @@ describe("a broker that is no good is a typed error, in time", () => {
       expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "MALFORMED_RESPONSE" })
     }))
 
-  it.scopedLive("that has but the preview of KIP-848's groups", () =>
-    Effect.gen(function*() {
-      const { consumerGroupHeartbeat, findCoordinator } = FakeBroker.apiKeys
-      let address = ""
-      const everything = Array.from({ length: 68 }, (_, key) => [key, 0, 99] as const)
-      address = yield* FakeBroker.start((request) => {
-        switch (request.apiKey) {
-          case apiVersions:
-            return FakeBroker.versions(request, [...everything, [consumerGroupHeartbeat, 0, 0]])
-          case metadata:
-            return FakeBroker.cluster(request, { address, topics: ["t"] })
-          case findCoordinator:
-            return FakeBroker.coordinator(request, address)
-          default:
-            return "silence"
-        }
-      })
-      const reader = yield* readers(platformatic).join(address, "g", ["t"], { options: { groupProtocol: "consumer" } })
-      const error = yield* Effect.flip(Effect.forever(reader.poll))
-      expect(error).toMatchObject({ _tag: "ConsumerError", cause: { code: "UNSUPPORTED_VERSION" } })
-      expect(String(error)).toContain(
-        "versions 0 to 0 of ConsumerGroupHeartbeat, and this driver 1: it needs Kafka 4.0"
-      )
-    }))
+  describe("in a group of KIP-848", () => {
+    const { consumerGroupHeartbeat, findCoordinator } = FakeBroker.apiKeys
+    const everything = Array.from({ length: 68 }, (_, key) => [key, 0, 99] as const)
+
+    /** What comes of a consumer where the heartbeat is spoken in these versions, and answered like that. */
+    const failure = (newest: number, heartbeat: (request: FakeBroker.Request) => FakeBroker.Answer) =>
+      Effect.gen(function*() {
+        let address = ""
+        address = yield* FakeBroker.start((request) => {
+          switch (request.apiKey) {
+            case apiVersions:
+              return FakeBroker.versions(request, [...everything, [consumerGroupHeartbeat, 0, newest]])
+            case metadata:
+              return FakeBroker.cluster(request, { address, topics: ["t"] })
+            case findCoordinator:
+              return FakeBroker.coordinator(request, address)
+            default:
+              return heartbeat(request)
+          }
+        })
+        const { join } = readers(platformatic)
+        const reader = yield* join(address, "g", ["t"], { options: { groupProtocol: "consumer" } })
+        return yield* Effect.flip(Effect.forever(reader.poll))
+      }).pipe(Effect.timeout("5 seconds"))
+
+    it.scopedLive("that has a preview of it alone", () =>
+      Effect.gen(function*() {
+        const error = yield* failure(0, () => "silence")
+        expect(error).toMatchObject({ _tag: "ConsumerError", cause: { code: "UNSUPPORTED_VERSION" } })
+        expect(String(error)).toContain(
+          "versions 0 to 0 of ConsumerGroupHeartbeat, and this driver 1: it needs Kafka 4.0 or later"
+        )
+      }))
+
+    it.scopedLive("that was not told to have such", () =>
+      Effect.gen(function*() {
+        const error = yield* failure(1, (request) =>
+          FakeBroker.framed(
+            request,
+            library.Writer.create()
+              .appendInt32(0).appendInt16(35).appendString(null).appendString(null).appendInt32(0).appendInt32(0)
+              .appendInt8(-1).appendTaggedFields()
+          ))
+        expect(error).toMatchObject({ _tag: "ConsumerError", cause: { code: "UNSUPPORTED_VERSION" } })
+        expect(String(error)).toContain("the brokers have no groups of KIP-848")
+      }))
+  })
 
   it.live("whatever it answers", () =>
     Effect.promise(() =>

@@ -163,7 +163,7 @@ export class Coordinator {
 
   /** Why there is no going on after this, if so. What passes is `undefined`. */
   fatal({ code, error }: Refusal): Effect.Effect<FatalError | undefined> {
-    const { groupId, groupInstanceId, sessionTimeout } = this.options
+    const { groupId, groupInstanceId, groupProtocol, sessionTimeout } = this.options
     if (error._tag === "KafkaAuthorizationError" || error._tag === "KafkaAuthenticationError") {
       return Effect.succeed(error)
     }
@@ -182,6 +182,12 @@ export class Coordinator {
             cause: error
           })
         )
+      case "UNSUPPORTED_VERSION":
+        if (groupProtocol !== "consumer") break
+        return Effect.succeed(crashed(
+          "the brokers have no groups of KIP-848: finish the upgrade to Kafka 4.0 or later with kafka-features.sh, or " +
+            "allow the protocol \"consumer\" in group.coordinator.rebalance.protocols"
+        ))
       case "INVALID_SESSION_TIMEOUT":
         return Effect.map(
           this.requests.allowedSessionTimeouts,

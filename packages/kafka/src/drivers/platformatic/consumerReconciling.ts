@@ -54,6 +54,8 @@ class ReconcilingMember implements Member {
   private readonly death: Deferred.Deferred<never, FatalError>
   private readonly memberId = Crypto.randomUUID()
   private epoch = joining
+  /** Whether the coordinator may count us in: also where we have not heard so. */
+  private present = false
   private topics: ReadonlySet<string> = new Set()
   private subscribed = false
   private interval: number
@@ -156,6 +158,7 @@ class ReconcilingMember implements Member {
         const owned = this.owned()
         const all = told === undefined
         const sentAt = yield* Clock.currentTimeMillis
+        this.present = true
         const answer = yield* Effect.either(
           this.coordinator.prompt(
             "heartbeat",
@@ -210,13 +213,14 @@ class ReconcilingMember implements Member {
       case "UNKNOWN_MEMBER_ID":
         this.target = []
         this.epoch = joining
+        this.present = false
         this.held.lose()
         return this.held.giveUp
     }
     return Effect.map(this.coordinator.fatal(refusal), (error) => {
       if (error === undefined) return
       // whoever has the instance id now needs no goodbye
-      if (error._tag === "ConsumerError" && error.reason === "fenced") this.epoch = joining
+      if (error._tag === "ConsumerError" && error.reason === "fenced") this.present = false
       Deferred.unsafeDone(this.death, Effect.fail(error))
     })
   }
@@ -305,11 +309,12 @@ class ReconcilingMember implements Member {
   /** An instance id keeps its place for as long as its session lasts, as it is meant to. */
   private get leave(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const { epoch } = this
+      const { present } = this
       const { groupId, groupInstanceId } = this.options
       this.epoch = joining
+      this.present = false
       this.told = undefined
-      if (epoch === joining) return Effect.void
+      if (!present) return Effect.void
       return this.coordinator.goodbye(
         this.apis.consumerGroupHeartbeat,
         groupId,
