@@ -2,9 +2,12 @@ import { describe, expect, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
+import { Cluster } from "../../src/drivers/platformatic/cluster.ts"
 import * as Connection from "../../src/drivers/platformatic/connection.ts"
 import * as KafkaConfig from "../../src/KafkaConfig.ts"
+import { Faults } from "../kafkajs/support.ts"
 import * as FakeBroker from "./FakeBroker.ts"
+import { environment } from "./sessions.ts"
 
 const { Writer } = await import("@platformatic/kafka")
 
@@ -42,7 +45,7 @@ const connected = (
           return options.answer?.(request) ?? "silence"
       }
     })
-    const environment = yield* Connection.environment().pipe(Effect.provide(KafkaConfig.layer({
+    const own = yield* Connection.environment().pipe(Effect.provide(KafkaConfig.layer({
       brokers: broker,
       security: KafkaConfig.sasl({
         over: KafkaConfig.plaintext,
@@ -53,20 +56,42 @@ const connected = (
     const [host = "", port] = broker.split(":")
     const connection = yield* Effect.acquireRelease(
       Effect.promise(() =>
-        Connection.Connection.open(environment, { host, port: Number(port) }, {
+        Connection.Connection.open(own, { host, port: Number(port) }, {
           clientId: "test",
           requestTimeout: 10_000,
-          connectTimeout: 5000
+          connectTimeout: 5000,
+          signal: new AbortController().signal
         })
       ),
       (connection) => Effect.sync(() => connection.close())
     )
     const metadata = Effect.promise(() =>
-      connection.call(environment.apis.metadata, [], false, false).then(() => "answered", (error: unknown) => error)
+      connection.call(own.apis.metadata, [], false, false).then(() => "answered", (error: unknown) => error)
     )
     const closed = Effect.async<void>((resume) => void connection.onClose(() => resume(Effect.void)))
     return { asked, closed, connection, metadata }
   })
+
+describe("a connection that is being opened", () => {
+  it.scopedLive("ends with the session that asked for it, and is not waited for", () =>
+    Effect.gen(function*() {
+      const asked = yield* Effect.makeLatch(false)
+      const broker = yield* FakeBroker.start(() => {
+        asked.unsafeOpen()
+        return "silence"
+      })
+      const faults = new Faults()
+      const cluster = new Cluster(
+        yield* environment(broker, faults, { connectionTimeout: "1 minute", requestTimeout: "1 minute" })
+      )
+      const connecting = yield* Effect.fork(Effect.exit(cluster.connect))
+      yield* asked.await
+      expect(faults.open.size).toBe(1)
+      yield* cluster.close
+      yield* Effect.promise(() => faults.allClosed())
+      yield* Fiber.interrupt(connecting)
+    }))
+})
 
 const handshakes = (asked: ReadonlyArray<number>): number => asked.filter((key) => key === keys.saslHandshake).length
 

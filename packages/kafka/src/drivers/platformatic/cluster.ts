@@ -6,6 +6,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { setMaxListeners } from "node:events"
 import { type ClientError, UnknownTopicError } from "../../KafkaError.ts"
 import * as Connection from "./connection.ts"
 import {
@@ -107,7 +108,7 @@ export class Cluster {
   /** Under way and open, by purpose and address. */
   private readonly opening = new Map<string, Promise<Connection.Connection>>()
   private readonly open = new Map<string, Connection.Connection>()
-  private closed = false
+  private readonly closing = new AbortController()
 
   constructor(environment: Connection.Environment, options: Options = {}) {
     const { config } = environment
@@ -116,6 +117,8 @@ export class Cluster {
     this.requestTimeout = options.requestTimeout ?? Duration.toMillis(config.requestTimeout)
     this.connectionTimeout = Duration.toMillis(config.connectionTimeout)
     this.bootstrap = config.brokers.map(parse)
+    // one for each broker that is being connected to
+    setMaxListeners(0, this.closing.signal)
   }
 
   /**
@@ -141,11 +144,10 @@ export class Cluster {
     })
   }
 
-  /** Ends all connections; none is opened after this. */
+  /** Ends all connections, those too that are under way; none is opened after this. */
   readonly close: Effect.Effect<void> = Effect.sync(() => {
-    this.closed = true
+    this.closing.abort()
     for (const one of this.open.values()) one.close()
-    // what is under way is ended as soon as it is open
   })
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -308,15 +310,17 @@ export class Cluster {
     address: Connection.Address,
     dedicated: Dedicated | undefined
   ): Promise<Connection.Connection> {
-    if (this.closed) throw new ConnectionProblem("this connection was closed")
+    const { signal } = this.closing
+    if (signal.aborted) throw new ConnectionProblem("this connection was closed")
     const count = this.bootstrap.length
     const connection = await Connection.Connection.open(this.environment, address, {
       clientId: this.clientId,
       requestTimeout: dedicated?.requestTimeout ?? this.requestTimeout,
       // each broker of the list gets its share of the time in which one has to be reached
-      connectTimeout: Math.min(this.connectionTimeout, Math.max(1000, Math.floor(this.connectionTimeout / count)))
+      connectTimeout: Math.min(this.connectionTimeout, Math.max(1000, Math.floor(this.connectionTimeout / count))),
+      signal
     })
-    if (this.closed) {
+    if (signal.aborted) {
       connection.close()
       throw new ConnectionProblem("this connection was closed")
     }

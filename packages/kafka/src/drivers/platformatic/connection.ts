@@ -110,6 +110,8 @@ export interface Options {
   readonly requestTimeout: number
   /** In milliseconds, TLS and authentication included. */
   readonly connectTimeout: number
+  /** Whoever waits for it to open does so no more. */
+  readonly signal: AbortSignal
 }
 
 /** So many that the library never lets a request wait by itself: who sends decides what waits. */
@@ -167,8 +169,11 @@ export class Connection {
     inner.on("error", (error) => {
       lastError = error
     })
-    const timer = setTimeout(() => destroy(inner), options.connectTimeout)
+    const end = (): void => destroy(inner)
+    const timer = setTimeout(end, options.connectTimeout)
+    options.signal.addEventListener("abort", end)
     try {
+      if (options.signal.aborted) throw new ConnectionProblem("this connection was closed")
       const connected = Promise.resolve(inner.connect(address.host, address.port))
       inner.socket.setKeepAlive(true, 60_000)
       self.onSocket(inner.socket, address)
@@ -193,6 +198,7 @@ export class Connection {
       throw telling(understood(error), lastError)
     } finally {
       clearTimeout(timer)
+      options.signal.removeEventListener("abort", end)
     }
   }
 
