@@ -5,7 +5,7 @@
  * 2. publint finds nothing to say about it.
  * 3. In an empty project outside of the tree, with the tarballs installed, Node imports every public module and refuses
  *    what is not public; TypeScript 7 and 5.9 accept the declarations, under `nodenext` and `bundler` alike, with
- *    `skipLibCheck` off.
+ *    `skipLibCheck` off. A program's own declarations name no module that its readers can't import.
  * 4. There, `npx coffeebuddy-kafka` runs with nothing else installed, and ends with the exit codes it promises.
  */
 import { spawnSync } from "node:child_process"
@@ -166,6 +166,35 @@ const typesProgram = [
   ""
 ].join("\n")
 
+/** Everything public, with its type inferred: declarations have to say where each part of it is from. */
+const inferredProgram = `
+import * as Fs from "node:fs"
+const lines = []
+for (const [index, specifier] of ${JSON.stringify(publicSpecifiers)}.entries()) {
+  const module = await import(specifier)
+  lines.push("import * as M" + index + " from " + JSON.stringify(specifier))
+  for (const [name, value] of Object.entries(module)) {
+    // a class is a type of its own, and a namespace is a module that is looked at by itself
+    if (Object.prototype.toString.call(value) === "[object Module]" || /^class\\b/.test(String(value))) continue
+    lines.push("export const m" + index + "_" + name + " = M" + index + "." + name)
+  }
+}
+const kafka = "@coffeebuddy/kafka"
+lines.push(
+  "import * as K from " + JSON.stringify(kafka),
+  "import * as Memory from " + JSON.stringify(kafka + "/InMemoryKafka"),
+  "const topic = K.Topic.make('orders', { key: K.Serde.string, value: K.Serde.string })",
+  "export const records = K.Consumer.stream(topic)",
+  "export const handled = K.Consumer.forEach(topic, () => K.Producer.flush)",
+  "export const retryTopics = K.RetryTopics.make(topic, { delays: ['1 minute'] }).topics",
+  "declare const worker: K.ConsumerWorker.Worker",
+  "export const ended = worker.wait",
+  "declare const broker: Memory.Broker",
+  "export const failNext = broker.failNext"
+)
+Fs.writeFileSync("inferred.ts", lines.join("\\n") + "\\n")
+`
+
 const tarballs: Array<string> = []
 for (const one of packages) tarballs.push(await pack(one))
 
@@ -222,6 +251,36 @@ for (const compiler of ["typescript", "typescript-5.9"]) {
       [Path.join(root, "node_modules", compiler, "bin/tsc"), "--pretty", "false", "-p", settings],
       project
     )
+  }
+}
+
+run(process.execPath, ["--input-type=module", "--eval", inferredProgram], project)
+write(
+  "tsconfig.inferred.json",
+  JSON.stringify({
+    compilerOptions: {
+      target: "es2022",
+      lib: ["es2023", "esnext.disposable"],
+      module: "nodenext",
+      types: ["node"],
+      strict: true,
+      skipLibCheck: true,
+      declaration: true,
+      emitDeclarationOnly: true
+    },
+    files: ["inferred.ts"]
+  })
+)
+expectSuccess(
+  "a program's declarations are written",
+  process.execPath,
+  [Path.join(root, "node_modules/typescript/bin/tsc"), "--pretty", "false", "-p", "tsconfig.inferred.json"],
+  project
+)
+const named = Fs.readFileSync(Path.join(project, "inferred.d.ts"), "utf8").matchAll(/(?:from |import\()"([^"]+)"/g)
+for (const specifier of new Set(Array.from(named, ([, found = ""]) => found))) {
+  if (privateSpecifiers.includes(specifier)) {
+    complaints.push(`a program's declarations name ${specifier}, which is not public`)
   }
 }
 

@@ -28,19 +28,20 @@ import type { PartitionBuffer } from "./engine/consumer/PartitionBuffer.ts"
 import * as Retry from "./engine/consumer/Retry.ts"
 import { RunLoop } from "./engine/consumer/RunLoop.ts"
 import * as Settings from "./engine/consumer/Settings.ts"
-import type { StreamError as StreamError_ } from "./engine/consumer/StreamError.ts"
 import * as streams from "./engine/consumer/streams.ts"
 import type * as Subscriber from "./engine/consumer/Subscriber.ts"
 import { check as checkTransform, run as runTransform } from "./engine/consumer/transform.ts"
 import * as Observe from "./engine/observe.ts"
+import * as Reading from "./engine/reading.ts"
 import { notBefore } from "./engine/timestamp.ts"
 import * as Tracing from "./engine/tracing.ts"
-import { type ConsumerSession, KafkaClient, type OffsetSpec } from "./KafkaClient.ts"
+import { type ConsumerSession, KafkaClient } from "./KafkaClient.ts"
 import {
   type ClientError,
   type CommitError,
   ConsumerError,
   type DeserializationError,
+  type StreamError as StreamError_,
   type TransactionError,
   type UnsupportedFeatureError
 } from "./KafkaError.ts"
@@ -309,7 +310,7 @@ export interface Service {
   /** See the function of the same name. */
   readonly seek: (
     topicPartition: TopicPartition.TopicPartition,
-    to: bigint | OffsetSpec
+    to: bigint | "earliest" | "latest" | { readonly timestamp: bigint | number | Date }
   ) => Effect.Effect<void, StreamError>
   /** How far behind each assigned partition is. */
   readonly lag: Effect.Effect<ReadonlyArray<Lag>, StreamError>
@@ -485,13 +486,21 @@ const makeService = (
   /** That the topics exist, and the partitions asked for: before the group is joined for them. */
   const check = (from: Subscriber.Source): Effect.Effect<void, StreamError> => {
     const names = from._tag === "Topics" ? [...from.topics] : from._tag === "Manual" ? [from.topic] : []
-    if (from._tag === "Topics" && names.length === 0) {
-      return Effect.fail(
-        new ConsumerError({ reason: "subscription", groupId, description: "a stream needs at least one topic" })
-      )
-    }
     return Effect.forEach(names, (name) => ask(session.partitionsFor(name)), { discard: true })
   }
+
+  const refuse = (description: string) => new ConsumerError({ reason: "subscription", groupId, description })
+
+  /** That it makes sense, before anything is asked for it. */
+  const sensible = (source: Source, partitions: StreamOptions["partitions"]): Effect.Effect<void, ConsumerError> => {
+    const problem = Reading.ofSource(source, partitions)
+    return problem === undefined ? Effect.void : refuse(problem)
+  }
+
+  const noProblem = (what: string, problems: ReadonlyArray<Reading.Problem>): Effect.Effect<void, ConsumerError> =>
+    problems.length === 0
+      ? Effect.void
+      : refuse(`${what}: ${problems.map(({ option, reason }) => `${option} ${reason}`).join("; ")}`)
 
   const open = (subscriber: Subscriber.Subscriber): Effect.Effect<void, StreamError, Scope.Scope> =>
     Effect.acquireRelease(
@@ -524,6 +533,7 @@ const makeService = (
     ends: (from: Subscriber.Source) => Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint> | undefined, StreamError>
   ): Stream.Stream<streams.Element, unknown, unknown> =>
     Stream.unwrapScoped(Effect.gen(function*() {
+      yield* sensible(source, options?.partitions)
       const { from, readOptions } = read(source, options)
       yield* check(from)
       const lane = loop.makeLane()
@@ -541,6 +551,7 @@ const makeService = (
     unknown
   > =>
     Stream.unwrapScoped(Effect.gen(function*() {
+      yield* sensible(source, options?.partitions)
       const { from, readOptions } = read(source, options)
       yield* check(from)
       const queue = yield* Queue.unbounded<
@@ -579,16 +590,10 @@ const makeService = (
     options: AnyForEachOptions & { readonly [HooksId]?: Hooks } | undefined
   ): Effect.Effect<void, unknown, unknown> =>
     Effect.scoped(Effect.gen(function*() {
+      yield* sensible(source, options?.partitions)
+      yield* noProblem("forEach", Reading.ofForEach(options ?? {}))
       const { from, readOptions } = read(source, options)
       const hooks = options?.[HooksId]
-      const concurrency = options?.concurrency ?? 1
-      if (!Number.isInteger(concurrency) || concurrency < 1) {
-        return yield* new ConsumerError({
-          reason: "subscription",
-          groupId,
-          description: `forEach: concurrency must be a whole number above zero, and is ${concurrency}`
-        })
-      }
       yield* check(from)
       const lane = loop.makeLane()
       const subscriber = readInto(from, lane)
@@ -606,7 +611,7 @@ const makeService = (
         yield* Tracing.handler(groupId, handler as Handler<unknown, unknown>),
         {
           hooks,
-          concurrency,
+          concurrency: options?.concurrency ?? 1,
           ordering: options?.ordering ?? "partition",
           commitCount: options?.commitCount ?? 1000,
           commitWithin: Duration.toMillis(options?.commitWithin ?? "1 second"),
@@ -625,6 +630,8 @@ const makeService = (
     Effect.scoped(Effect.gen(function*() {
       const producer = yield* Producer.Producer
       yield* checkTransform(producer, loop.settings.sessionTimeout)
+      yield* sensible(source, undefined)
+      yield* noProblem("transform", Reading.ofTransform(options ?? {}))
       const { from, readOptions } = read(source, undefined)
       yield* check(from)
       const lane = loop.makeLane()
@@ -648,13 +655,9 @@ const makeService = (
 
   const specOf = (position: { readonly timestamp: bigint | number | Date }) => {
     const timestamp = notBefore(position.timestamp)
-    return timestamp !== undefined ? Effect.succeed({ timestamp }) : Effect.fail(
-      new ConsumerError({
-        reason: "subscription",
-        groupId,
-        description: `${String(position.timestamp)} is not a time`
-      })
-    )
+    return timestamp !== undefined
+      ? Effect.succeed({ timestamp })
+      : Effect.fail(refuse(`${String(position.timestamp)} is not a time`))
   }
 
   const endsOf = (bound: Bound) => (from: Subscriber.Source) =>
@@ -743,15 +746,14 @@ const makeService = (
       ),
     seek: (topicPartition, to) =>
       Effect.gen(function*() {
+        if (typeof to === "bigint" && !Reading.isOffset(to)) return yield* refuse(`seek: ${to} is no offset`)
         const key = TopicPartition.key(topicPartition)
-        const offset = typeof to === "bigint" ? to : (yield* ask(session.offsets([topicPartition], to))).get(key)
+        const offset = typeof to === "bigint"
+          ? to
+          : (yield* ask(session.offsets([topicPartition], typeof to === "string" ? to : yield* specOf(to)))).get(key)
         const partition = loop.partitions.get(key)
         if (partition === undefined || offset === undefined) {
-          return yield* new ConsumerError({
-            reason: "subscription",
-            groupId,
-            description: `seek: ${TopicPartition.format(topicPartition)} is not assigned to this consumer`
-          })
+          return yield* refuse(`seek: ${TopicPartition.format(topicPartition)} is not assigned to this consumer`)
         }
         yield* loop.seek(partition, offset)
       }),
@@ -992,7 +994,7 @@ export const committed = (
  */
 export const seek = (
   topicPartition: TopicPartition.TopicPartition,
-  to: bigint | OffsetSpec
+  to: bigint | "earliest" | "latest" | { readonly timestamp: bigint | number | Date }
 ): Effect.Effect<void, StreamError, Consumer> =>
   Effect.flatMap(Consumer, (consumer) => consumer.seek(topicPartition, to))
 
@@ -1009,7 +1011,8 @@ export const lag: Effect.Effect<ReadonlyArray<Lag>, StreamError, Consumer> = Eff
 
 /**
  * Stops the consumer: no new records, streams end, what was processed is committed, the group is left at once. Ends
- * when all of that is done, within `stopTimeout`. Fork it where it is called from inside a stream that it stops.
+ * when all of that is done, within `stopTimeout`. Inside a stream or handler that it stops, fork it with
+ * `Effect.forkDaemon`: it waits for whoever calls it there, and a plain `Effect.fork` would end with the caller.
  *
  * @since 0.1.0
  * @category lifecycle

@@ -6,7 +6,7 @@
  * @since 0.1.0
  */
 import type * as Arr from "effect/Array"
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -24,7 +24,9 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Consumer from "./Consumer.ts"
 import { type Handler, type Hooks, HooksId } from "./engine/consumer/forEach.ts"
 import * as Observe from "./engine/observe.ts"
+import * as Reading from "./engine/reading.ts"
 import * as deliver from "./engine/worker/deliver.ts"
+import * as failures from "./engine/worker/failures.ts"
 import * as forward from "./engine/worker/forward.ts"
 import * as Ordered from "./engine/worker/Ordered.ts"
 import { type RawRecord, rawSource, type RawTopic, rawTopicOf } from "./engine/worker/raw.ts"
@@ -34,9 +36,9 @@ import {
   type ForwardError,
   type HandlerDefectError,
   type HandlerTimeoutError,
-  isKafkaError,
-  type KafkaError,
-  TopicMismatchError
+  type KafkaAuthorizationError,
+  TopicMismatchError,
+  type UnknownTopicError
 } from "./KafkaError.ts"
 import * as Producer from "./Producer.ts"
 import type { RetryTopics } from "./RetryTopics.ts"
@@ -167,7 +169,8 @@ export interface Worker<E = never> {
   readonly wait: Effect.Effect<void, E | Failure>
   /**
    * Takes nothing new, lets running handlers finish for `gracePeriod`, commits what is done, leaves the group, and ends
-   * then. A record that waits to be tried again is left to the next. Fork it where it is called by the handler itself.
+   * then. A record that waits to be tried again is left to the next. Where the handler itself calls it, fork it with
+   * `Effect.forkDaemon`: it waits for the handler, and a plain `Effect.fork` would end with it.
    */
   readonly stop: Effect.Effect<void>
 }
@@ -407,9 +410,13 @@ const single = <A, E, R>(
 ([record], context) => handler(record as A, context)
 
 const wrap = (groupId: string) => <E>(error: E | Failure): WorkerError | Failure =>
-  isKafkaError(error) || ConfigError.isConfigError(error)
-    ? error as Failure
-    : new WorkerError({ groupId, cause: error })
+  failures.isOwn(error) ? error : new WorkerError({ groupId, cause: error })
+
+const readsItself = (source: Consumer.Source, deadLetter: Options["deadLetter"]): boolean => {
+  if (deadLetter === undefined || typeof deadLetter === "boolean" || Topic.isPattern(source)) return false
+  const slug = typeof deadLetter === "string" ? deadLetter : deadLetter.slug
+  return (Topic.isTopic(source) ? [source] : source).some((topic) => topic.slug === slug)
+}
 
 /** What contradicts itself, or says nothing. */
 const check = (
@@ -438,6 +445,11 @@ const check = (
     typeof deadLetter !== "string" || Topic.isValidName(deadLetter),
     `"${String(deadLetter)}" is no topic name`
   )
+  refuse(
+    "deadLetter",
+    !readsItself(source, deadLetter),
+    "is a topic that the worker reads: its dead letters would come back to it without end"
+  )
   refuse("deadLetterWhen", options.deadLetterWhen === undefined || dead, "is set, and there is no deadLetter topic")
   refuse(
     "onDecodeFailure",
@@ -459,6 +471,7 @@ const check = (
     retryTopics?.order !== "key" || options.ordering !== "unordered",
     "keep the order of keys, and ordering is \"unordered\": use order \"none\""
   )
+  for (const { option, reason } of Reading.ofForEach(options)) refuse(option, false, reason)
   const [first, ...rest] = problems
   return first === undefined ? Effect.void : Effect.fail(rest.reduce(ConfigError.And, first))
 }
@@ -487,6 +500,8 @@ const deadLetterOf = (
 
 /** What stops, and how. */
 interface Parts<E, R> {
+  /** Says where something is amiss that can wait, and ends by itself. */
+  readonly notice: Effect.Effect<void>
   readonly run: Effect.Effect<void, E | Failure, R>
   readonly positioned: Effect.Effect<void>
   readonly stop: Effect.Effect<void>
@@ -541,7 +556,7 @@ const prepare = <E, R>(
       handle,
       timeout: options.timeout === undefined ? undefined : Duration.toMillis(options.timeout),
       retry: options.retry,
-      retryWhile: options.retryWhile ?? ((error) => !isDefect(error)),
+      retryWhile: options.retryWhile ?? ((error) => !failures.isDefect(error)),
       retryTopics,
       deadLetterWhen: options.deadLetterWhen ?? (() => true),
       deadLetterOf: toDeadLetters,
@@ -560,7 +575,7 @@ const prepare = <E, R>(
     ): Handler<deliver.Failed<E>, R> =>
     (record, batch) =>
       // the source is one of bytes, and a batch has at least the record it comes with
-      answer((batch ?? [record]) as unknown as Arr.NonEmptyReadonlyArray<RawRecord>)
+      answer((batch ?? [record]) as Arr.NonEmptyReadonlyArray<RawRecord>)
 
     const latch = yield* Effect.makeLatch()
     const retriesLatch = yield* Effect.makeLatch(retries === undefined)
@@ -604,6 +619,13 @@ const prepare = <E, R>(
       : Effect.void
 
     const parts: Parts<E, R> = {
+      notice: toDeadLetters === undefined || Topic.isPattern(source)
+        ? Effect.void
+        : noticeMissing(
+          client,
+          groupId,
+          new Set(Array.from(serdes.keys(), (slug) => registry.resolve(toDeadLetters(slug))))
+        ),
       run: Effect.zipRight(enough, Effect.all([main, second], { concurrency: "unbounded", discard: true })),
       positioned: Effect.zipRight(latch.await, retriesLatch.await),
       stop: Effect.all([consumer.stop, retries?.stop ?? Effect.void], { concurrency: "unbounded", discard: true })
@@ -611,7 +633,26 @@ const prepare = <E, R>(
     return parts
   })
 
-const isDefect = (error: unknown): boolean => isKafkaError(error) && error._tag === "HandlerDefectError"
+/**
+ * Dead letters come when something is wrong already. That they have nowhere to go is said when the worker starts, and
+ * ends it with the first of them.
+ */
+const noticeMissing = (client: KafkaClient["Type"], groupId: string, topics: ReadonlySet<string>) =>
+  Effect.scoped(Effect.flatMap(client.openAdmin, (admin) => {
+    const warn = (error: UnknownTopicError | KafkaAuthorizationError) =>
+      Effect.logWarning(`dead letters of group "${groupId}" have nowhere to go: ${error.message}`)
+    return Effect.forEach(
+      topics,
+      (topic) =>
+        Effect.catchTags(Effect.asVoid(admin.describeTopics([topic])), {
+          UnknownTopicError: warn,
+          KafkaAuthorizationError: warn
+        }),
+      { discard: true }
+    )
+  })).pipe(
+    Effect.catchAll((error) => Effect.logDebug("the topics of dead letters could not be looked at", error))
+  )
 
 /** A key's records go to the partition of the same number: there must be one. */
 const hasPartitions = (client: KafkaClient["Type"], topic: string, retryTopic: string) =>
@@ -657,7 +698,7 @@ const start = <E, R, R2, E2>(
         yield* parts.stop
         if (Exit.isFailure(exit)) {
           yield* Effect.logError(`the worker of group "${groupId}" has failed`, exit.cause)
-          if (emit.enabled) emit({ _tag: "Died", groupId, error: asKafkaError(groupId, exit.cause) })
+          if (emit.enabled) emit({ _tag: "Died", groupId, error: failures.ofWorker(groupId, exit.cause) })
           yield* SubscriptionRef.set<State<E2>>(state, { _tag: "Failed", cause: exit.cause })
         } else yield* SubscriptionRef.set<State<E2>>(state, { _tag: "Stopped" })
         yield* Deferred.done(
@@ -672,7 +713,10 @@ const start = <E, R, R2, E2>(
         yield* Deferred.done(ended, exit)
       })
 
-    const life = Effect.scoped(Effect.zipRight(Effect.forkScoped(becomeReady), parts.run)).pipe(
+    const life = Effect.forkScoped(becomeReady).pipe(
+      Effect.zipRight(Effect.forkScoped(parts.notice)),
+      Effect.zipRight(parts.run),
+      Effect.scoped,
       Effect.mapError(failure),
       Effect.onExit(end)
     )
@@ -695,15 +739,3 @@ const start = <E, R, R2, E2>(
     )
     return { groupId, state, ready: Deferred.await(isReady), wait: Deferred.await(ended), stop }
   })
-
-/** What ended a worker, for those who watch. */
-const asKafkaError = (groupId: string, cause: Cause.Cause<unknown>): KafkaError => {
-  const error = Cause.squash(cause)
-  if (isKafkaError(error)) return error
-  return new ConsumerError({
-    reason: "crashed",
-    groupId,
-    description: `its worker has failed: ${error instanceof Error ? error.message : String(error)}`,
-    cause: error
-  })
-}

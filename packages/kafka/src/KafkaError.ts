@@ -687,6 +687,21 @@ export type ClientError =
   | KafkaRequestError
 
 /**
+ * What a stream of a consumer can fail with.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type StreamError =
+  | ConsumerError
+  | ClientError
+  | UnknownTopicError
+  | UnsupportedFeatureError
+  | OffsetOutOfRangeError
+  | CommitError
+  | DeserializationError
+
+/**
  * Whether a value is an error of this library.
  *
  * @example

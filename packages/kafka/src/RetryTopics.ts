@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
-import { type RawTopic, rawTopic } from "./engine/worker/raw.ts"
+import { rawTopic } from "./engine/worker/raw.ts"
 import type * as Topic from "./Topic.ts"
 
 /**
@@ -15,7 +15,7 @@ import type * as Topic from "./Topic.ts"
  * @category models
  */
 export interface Stage {
-  readonly topic: RawTopic
+  readonly topic: Topic.Topic<string, Uint8Array | null, Uint8Array | null>
   /** In milliseconds. */
   readonly delay: number
 }
@@ -33,7 +33,7 @@ export interface RetryTopics {
   /** One for each delay. With order by key they share one topic. */
   readonly stages: readonly [Stage, ...ReadonlyArray<Stage>]
   /** The topics to create, for `TopicRegistry.ensure`. Their keys and values are bytes. */
-  readonly topics: ReadonlyArray<RawTopic>
+  readonly topics: ReadonlyArray<Topic.Topic<string, Uint8Array | null, Uint8Array | null>>
 }
 
 /**

@@ -114,4 +114,19 @@ describe("Consumer.forEach", () => {
       const kafka = yield* InMemoryBroker
       expect(yield* kafka.committed("group")).toEqual([{ topic: "runs", partition: 0, offset: 5n }])
     }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
+  it.effect.each<readonly [options: Consumer.ForEachOptions, reason: RegExp]>([
+    [{ concurrency: 0 }, /concurrency must be a whole number above zero, and is 0/],
+    [{ commitCount: Number.NaN, maxAhead: 0 }, /commitCount .* is NaN; maxAhead .* is 0/],
+    [{ commitWithin: -1 }, /commitWithin must be a duration of at least zero, and is -1/],
+    [{ gracePeriod: Number.NaN }, /gracePeriod must be a duration of at least zero, and is NaN/]
+  ])(
+    "options that make no sense are refused before anything is read (%#)",
+    ([options, reason]) =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(Consumer.forEach(Runs, () => Effect.void, options))
+        expect(error).toMatchObject({ _tag: "ConsumerError", reason: "subscription" })
+        expect(error.message).toMatch(reason)
+      }).pipe(Effect.provide(consumer()), Effect.provide(broker(1)))
+  )
 })

@@ -6,6 +6,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as Consumer from "../../src/Consumer.ts"
 import { InMemoryBroker } from "../../src/InMemoryKafka.ts"
+import * as Topic from "../../src/Topic.ts"
 import { broker, consumer, Orders, Runs, texts, write } from "./support.ts"
 
 const values = (records: Iterable<{ readonly value: string }>): Array<string> => Array.from(records, (one) => one.value)
@@ -129,4 +130,42 @@ describe("Consumer.stream", () => {
       )
       expect(values(records).sort()).toEqual([...texts(3), ...texts(3, 100)].sort())
     }).pipe(Effect.provide(consumer()), Effect.provide(broker(2))))
+
+  it.effect.each<readonly [source: Consumer.Source, partitions: Consumer.StreamOptions["partitions"], reason: RegExp]>([
+    [[], undefined, /at least one topic/],
+    [Runs, [], /there are none/],
+    [Runs, [{ partition: 0, offset: -1n }], /-1 is no offset/],
+    [Runs, [0, { partition: 0, offset: 1n }], /0 is there twice/],
+    [[Runs, Orders], [0], /of one topic/],
+    [Topic.pattern(/^runs$/, Runs), [0], /of one topic/]
+  ])(
+    "what would never be read as it is asked for is refused (%#)",
+    ([source, partitions, reason]) =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(Stream.runDrain(Consumer.stream(source, { partitions })))
+        expect(error).toMatchObject({ _tag: "ConsumerError", reason: "subscription" })
+        expect((error as Error).message).toMatch(reason)
+      }).pipe(Effect.provide(consumer()), Effect.provide(broker(1)))
+  )
+
+  it.effect("seek goes to a time in any of its forms, and refuses what is no place", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(3))
+      const runs = { topic: "runs", partition: 0 }
+      const places = ["earliest", { timestamp: 0n }, { timestamp: 0 }, { timestamp: new Date(0) }] as const
+      const seen: Array<string> = []
+      yield* Consumer.stream(Runs).pipe(
+        Stream.tap((record) => {
+          seen.push(record.value)
+          const place = record.offset === 2n ? places[seen.length / 3 - 1] : undefined
+          return place === undefined ? Effect.void : Consumer.seek(runs, place)
+        }),
+        Stream.take(15),
+        Stream.runDrain
+      )
+      expect(seen).toEqual(Array.from({ length: 5 }, () => texts(3)).flat())
+      expect(yield* Effect.flip(Consumer.seek(runs, -1n))).toMatchObject({ description: "seek: -1 is no offset" })
+      expect(yield* Effect.flip(Consumer.seek(runs, { timestamp: Number.NaN })))
+        .toMatchObject({ description: "NaN is not a time" })
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
 })

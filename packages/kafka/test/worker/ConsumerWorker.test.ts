@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
+import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as TestClock from "effect/TestClock"
@@ -294,6 +295,23 @@ describe("a worker", () => {
       expect(yield* committedOf("group")).toBe(1n)
     }).pipe(quietly, Effect.provide(kafka())))
 
+  it.scoped("dead letters that have nowhere to go are told of when the worker starts, and not with the first of them", () =>
+    Effect.gen(function*() {
+      const said = yield* Queue.unbounded<string>()
+      const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+        if (logLevel === LogLevel.Warning) said.unsafeOffer(String(message))
+      })
+      yield* Effect.gen(function*() {
+        const worker = yield* ConsumerWorker.make(Runs, () => Effect.void, { groupId: "group", deadLetter: true })
+        yield* worker.ready
+        expect(yield* Queue.take(said)).toMatch(
+          /^dead letters of group "group" have nowhere to go: .*"runs\.dlt" does not/
+        )
+        expect(yield* tag(worker)).toBe("Running")
+        yield* worker.stop
+      }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+    }).pipe(Effect.provide(kafka([Runs]))))
+
   it.scoped("a batch is what is there of one partition, and is tried again as it was", () =>
     Effect.gen(function*() {
       yield* write(["a:1", "a:2", "b:1", "b:2", "c:1"])
@@ -382,4 +400,21 @@ describe("a worker", () => {
         expect(String(error)).toContain(name)
       }
     }).pipe(Effect.provide(kafka())))
+
+  it.scoped.each<readonly [options: Partial<ConsumerWorker.Options>, name: string]>([
+    [{ concurrency: 0 }, "concurrency"],
+    [{ maxAhead: Number.NaN }, "maxAhead"],
+    [{ commitCount: 1.5 }, "commitCount"],
+    [{ commitWithin: -1 }, "commitWithin"],
+    [{ gracePeriod: Number.NaN }, "gracePeriod"],
+    [{ deadLetter: "runs" }, "deadLetter"],
+    [{ deadLetter: Runs }, "deadLetter"]
+  ])(
+    "options that make no sense are refused when the worker is made (%#)",
+    ([options, name]) =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(ConsumerWorker.make(Runs, () => Effect.void, { groupId: "group", ...options }))
+        expect(String(error)).toContain(`ConsumerWorker.${name}`)
+      }).pipe(Effect.provide(kafka()))
+  )
 })

@@ -1,21 +1,2 @@
-import type {
-  ClientError,
-  CommitError,
-  ConsumerError,
-  DeserializationError,
-  KafkaAuthorizationError,
-  OffsetOutOfRangeError,
-  UnknownTopicError,
-  UnsupportedFeatureError
-} from "../../KafkaError.ts"
-
-/** What a stream of a consumer can fail with. */
-export type StreamError =
-  | ConsumerError
-  | ClientError
-  | UnknownTopicError
-  | UnsupportedFeatureError
-  | KafkaAuthorizationError
-  | OffsetOutOfRangeError
-  | CommitError
-  | DeserializationError
+// it is public, and has to have a public place: declarations of programs name the module it is from
+export type { StreamError } from "../../KafkaError.ts"
