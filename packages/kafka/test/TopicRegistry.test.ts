@@ -232,6 +232,16 @@ const promises = (test: (name: string, effect: () => Effect.Effect<void, unknown
       expect((yield* Effect.flip(TopicRegistry.ensure([One, Other])))._tag).toBe("TopicMismatchError")
     }))
 
+  test("of two definitions of one new name both count: what one of them says is not left out", () =>
+    Effect.gen(function*() {
+      const One = Topic.make(slug(), { ...serdes, partitions: 2 })
+      yield* TopicRegistry.ensure([One, Topic.make(One.slug, serdes)])
+      expect(yield* partitionsOf(One)).toBe(2)
+      const Two = Topic.make(slug(), { ...serdes, partitions: 2 })
+      const error = yield* Effect.flip(TopicRegistry.ensure([Two, Topic.make(Two.slug, { ...serdes, partitions: 4 })]))
+      expect((error as TopicMismatchError).differences).toMatchObject([{ setting: "partitions", expected: "4" }])
+    }))
+
   test("several processes may ensure the same at the same time", () =>
     Effect.gen(function*() {
       const Shared = Topic.make(slug(), { ...serdes, partitions: 2 })

@@ -89,8 +89,9 @@ export const create = (
   const bad = wanted.find(({ topic }) => !Topic.isValidName(topic))
   if (bad !== undefined) return Effect.fail(invalidName(operation, bad.topic))
   if (wanted.length === 0) return Effect.succeed([])
-  const byName = new Map(wanted.map((one) => [one.topic, one]))
-  return session.createTopics(Array.from(byName.values(), (one) => ({
+  // of two definitions with one name it is the second that is compared with what is then there
+  const firsts = Arr.dedupeWith(wanted, (one, other) => one.topic === other.topic)
+  return session.createTopics(firsts.map((one) => ({
     topic: one.topic,
     partitions: one.partitions ?? brokerDefault,
     replicationFactor: one.replicationFactor ?? brokerDefault,
