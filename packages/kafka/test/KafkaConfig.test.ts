@@ -126,6 +126,10 @@ describe("brokers", () => {
     expect(problems[0]).toMatch(message)
   })
 
+  it("a variable that is not set is told as such, where a program takes it unseen", () => {
+    expect(parseBrokers(undefined).problems).toEqual([expect.stringMatching(/expected at least one host:port/)])
+  })
+
   it("every bad entry is named", () => {
     expect(parseBrokers("a,b:1,c").problems).toHaveLength(2)
   })

@@ -40,8 +40,9 @@ const split = (entry: string): { readonly host: string; readonly port: string | 
   return { host: entry.slice(0, colon), port: entry.slice(colon + 1) }
 }
 
-export const parseBrokers = (input: string | ReadonlyArray<string>): Parsed => {
-  const entries = (typeof input === "string" ? input : input.join(",")).split(",").map((entry) => entry.trim())
+/** `undefined` is what a variable that is not set gives to a program in JavaScript. */
+export const parseBrokers = (input: string | ReadonlyArray<string> | undefined): Parsed => {
+  const entries = (typeof input === "string" ? input : (input ?? []).join(",")).split(",").map((entry) => entry.trim())
   if (entries.every((entry) => entry === "")) {
     return { brokers: [], problems: [`expected at least one host:port, as in "kafka-1:9092", found none`] }
   }
