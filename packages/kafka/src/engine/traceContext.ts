@@ -27,14 +27,7 @@ export const read = (headers: RecordHeaders.RecordHeaders): Tracer.ExternalSpan 
   const text = RecordHeaders.getString(headers, "traceparent")
   const found = text === undefined || text === null ? null : format.exec(text)
   if (found === null) return undefined
-  const [, version, traceId, spanId, flags, more] = found as unknown as [
-    string,
-    string,
-    string,
-    string,
-    string,
-    string?
-  ]
+  const [, version, traceId = "", spanId = "", flags = "", more] = found
   if (version === "ff" || (version === "00" && more !== undefined) || zeros.test(traceId) || zeros.test(spanId)) {
     return undefined
   }
