@@ -19,6 +19,7 @@ import type {
 } from "../KafkaClient.ts"
 import { type ClientError, CommitError, ConsumerError, UnknownTopicError } from "../KafkaError.ts"
 import * as TopicPartition from "../TopicPartition.ts"
+import * as Alarm from "./alarm.ts"
 import { Fetcher, type Source } from "./fetcher.ts"
 import { Lanes } from "./lanes.ts"
 
@@ -131,11 +132,9 @@ export const open = <E, R extends Requests>(
     }
     const silence = (): number => clock.unsafeCurrentTimeMillis() - lastAlive
 
-    // a poll that waits, and whether the next one shall not
-    const arrivals = yield* Effect.makeLatch(false)
-    const wake = (): void => {
-      arrivals.unsafeOpen()
-    }
+    // what a poll waits for
+    const alarm = yield* Alarm.make
+    const wake = alarm.ring
     const arrived = (): void => {
       if (lanes.hasReady()) wake()
     }
@@ -296,18 +295,16 @@ export const open = <E, R extends Requests>(
     const poll: ConsumerSession["poll"] = (demand, maxWait) =>
       Effect.suspend(() => {
         if (death !== undefined) return Effect.fail(death)
-        const fetched = lanes.take(demand, clock.unsafeCurrentTimeMillis())
+        const now = clock.unsafeCurrentTimeMillis()
+        const fetched = lanes.take(demand, now)
         fetcher.look()
         if (fetched.length > 0) {
-          arrivals.unsafeClose()
+          alarm.silence()
           return Effect.succeed(fetched)
         }
-        return arrivals.await.pipe(
-          Effect.timeoutOption(maxWait),
-          Effect.flatMap(() => {
-            arrivals.unsafeClose()
-            return death === undefined ? Effect.succeed(lanes.takeMore()) : Effect.fail(death)
-          })
+        return Effect.flatMap(
+          alarm.sleep(now + maxWait),
+          () => death === undefined ? Effect.succeed(lanes.takeMore()) : Effect.fail(death)
         )
       })
 

@@ -101,15 +101,13 @@ export class Fetcher {
       if (this.searching || lanes.leaderless().length === 0) return Effect.void
       this.searching = true
       const again = (times: number): Effect.Effect<void> =>
-        Effect.suspend(() =>
-          lanes.leaderless().length === 0
-            ? Effect.void
-            : Effect.zipRight(pause(times), Effect.zipRight(this.relead, Effect.suspend(() => again(times + 1))))
-        )
-      const found = Effect.sync(() => {
-        this.searching = false
-      })
-      return background(Effect.ensuring(again(0), found))
+        Effect.suspend(() => {
+          this.searching = lanes.leaderless().length > 0
+          return this.searching
+            ? Effect.zipRight(pause(times), Effect.zipRight(this.relead, again(times + 1)))
+            : Effect.void
+        })
+      return background(again(0))
     })
   }
 
@@ -157,15 +155,12 @@ export class Fetcher {
           yield* latch.await
           continue
         }
-        const outcome = yield* source.fetch(leader, plan).pipe(
-          Effect.either,
-          Effect.onExit(() => Effect.sync(() => lanes.done(plan)))
-        )
+        const outcome = yield* Effect.either(source.fetch(leader, plan))
+        lanes.done(plan)
         if (Either.isRight(outcome)) {
           failures = 0
-          const problem = self.received(leader, outcome.right)
-          if (problem !== undefined) yield* Effect.fail(problem)
-          yield* self.search
+          const after = self.received(leader, outcome.right)
+          if (after !== undefined) yield* after
           continue
         }
         const error = outcome.left
@@ -180,14 +175,16 @@ export class Fetcher {
     })
   }
 
-  /** Takes in what was fetched. Answers what nobody can go on with. */
-  private received(leader: number, answers: ReadonlyArray<Answer>): ClientError | undefined {
+  /** Takes in what was fetched. Answers what is to be done about it, if anything. */
+  private received(leader: number, answers: ReadonlyArray<Answer>): Effect.Effect<void, ClientError> | undefined {
     const { alive, lanes, notice } = this.self
     alive()
     if (this.down.delete(leader)) notice({ _tag: "Reconnected" })
     const now = this.clock.unsafeCurrentTimeMillis()
+    let todo: Effect.Effect<void> | undefined = undefined
     for (const answer of answers) {
-      if (answer._tag === "Failed") return answer.error
+      // nobody can go on with this
+      if (answer._tag === "Failed") return Effect.fail(answer.error)
       const { wanted } = answer
       const topicPartition = TopicPartition.make(wanted.topic, wanted.partition)
       switch (answer._tag) {
@@ -202,9 +199,10 @@ export class Fetcher {
           break
         case "Moved":
           lanes.orphan(topicPartition)
+          todo = this.search
       }
     }
-    return undefined
+    return todo
   }
 
   private told(wanted: boolean): void {

@@ -46,7 +46,7 @@ export class Lane<E> {
   private ready: Array<PartitionBuffer> = []
   /** Where the slice is from that the reader took last, and has not come back from. */
   private taken: PartitionBuffer | undefined = undefined
-  private waiter: ((result: Effect.Effect<Slice, Option.Option<E>>) => void) | undefined = undefined
+  private waiter: ((look: Effect.Effect<void>) => void) | undefined = undefined
 
   constructor(hooks: Hooks) {
     this.hooks = hooks
@@ -151,29 +151,28 @@ export class Lane<E> {
     this.unreadSince = undefined
   }
 
+  /** Has the reader look, which takes nothing before it does: it may have been interrupted meanwhile. */
   private notify(): void {
-    if (this.waiter === undefined) return
-    const result = this.step(this.max)
-    if (result === undefined) return
+    if (this.waiter === undefined || !(this.hasReady || this.isOver || this.isDone)) return
     const waiter = this.waiter
     this.waiter = undefined
-    waiter(result)
+    waiter(Effect.void)
   }
-
-  private max = 1
 
   private step(max: number): Effect.Effect<Slice, Option.Option<E>> | undefined {
     if (this.over !== undefined) return Effect.fail(this.over)
     const slice = this.take(max)
     if (slice !== undefined) return Effect.succeed(slice)
-    if (this.bounded && this.positioned && this.reachedEnd()) {
+    if (this.isDone) {
       this.end(Option.none())
       return Effect.fail(Option.none())
     }
     return undefined
   }
 
-  private reachedEnd(): boolean {
+  /** Whether all there is to read has been handed out. */
+  private get isDone(): boolean {
+    if (!this.bounded || !this.positioned) return false
     for (const partition of this.partitions) if (!partition.reachedEnd) return false
     return true
   }
@@ -203,16 +202,13 @@ export class Lane<E> {
         this.taken = undefined
         this.hooks.onReturned()
       }
-      const result = this.step(max)
-      if (result !== undefined) return result
-      return Effect.async<Slice, Option.Option<E>>((resume) => {
-        this.max = max
-        this.waiter = resume
-        this.hooks.onHungry()
-        return Effect.sync(() => {
-          this.waiter = undefined
-        })
-      })
+      return this.step(max) ?? Effect.flatMap(this.something, () => this.pull(max))
     })
   }
+
+  /** Waits until there may be something. No finalizer: what waits with one is garbage that gets old. */
+  private readonly something = Effect.async<void>((resume) => {
+    this.waiter = resume
+    this.hooks.onHungry()
+  })
 }

@@ -1,6 +1,7 @@
 /**
  * Lanes as streams of typed records.
  */
+import * as Channel from "effect/Channel"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -38,9 +39,18 @@ export const fromLane = <E, R>(
   lane: Lane<StreamError>,
   options: ReadOptions<E, R>
 ): Stream.Stream<Element, StreamError | E, R> =>
-  Stream.repeatEffectChunkOption(makePull(lane, options, true)).pipe(
-    Stream.ensuring(Effect.sync(() => lane.close()))
+  Stream.ensuring(repeated(makePull(lane, options, true)), Effect.sync(() => lane.close()))
+
+/** What `Stream.repeatEffectChunkOption` does, at less cost: most of what it makes for a chunk gets old. */
+const repeated = <A, E, R>(pull: Effect.Effect<Chunk.Chunk<A>, Option.Option<E>, R>): Stream.Stream<A, E, R> => {
+  const next: Channel.Channel<Chunk.Chunk<A>, unknown, E, unknown, void, unknown, R> = Channel.unwrap(
+    Effect.matchEffect(pull, {
+      onFailure: (over) => Option.isNone(over) ? Effect.succeed(Channel.void) : Effect.fail(over.value),
+      onSuccess: (chunk) => Effect.succeed(Channel.flatMap(Channel.write(chunk), () => next))
+    })
   )
+  return Stream.fromChannel(next)
+}
 
 /**
  * The next records of a lane, decoded; fails with `None` at the end. `traced`: in a span for each slice, where somebody
