@@ -322,16 +322,27 @@ const checkTls = (tls: Tls): Effect.Effect<Tls, KafkaAuthenticationError> => {
     })
 }
 
+/** What is wrong with a password, which a program in JavaScript may give as it is. */
+const passwordProblem = (password: Redacted.Redacted<string>): string | undefined =>
+  !Redacted.isRedacted(password)
+    ? "expected a password within Redacted.make, found something else"
+    : Redacted.value(password) === ""
+    ? "expected a password, found none"
+    : undefined
+
+const credentialsProblems = ({ password, username }: Credentials) => ({
+  username: username === "" ? "expected a username, found none" : undefined,
+  password: passwordProblem(password)
+})
+
 const checkCredentials =
-  (mechanism: string) => (credentials: Credentials): Effect.Effect<Credentials, KafkaAuthenticationError> =>
-    credentials.username === "" || Redacted.value(credentials.password) === ""
-      ? new KafkaAuthenticationError({
-        operation: "credentials",
-        mechanism,
-        kind: "unobtainable",
-        reason: `the ${credentials.username === "" ? "username" : "password"} is empty`
-      })
-      : Effect.succeed(credentials)
+  (mechanism: string) => (credentials: Credentials): Effect.Effect<Credentials, KafkaAuthenticationError> => {
+    const problems = credentialsProblems(credentials)
+    const reason = problems.username ?? problems.password
+    return reason === undefined
+      ? Effect.succeed(credentials)
+      : new KafkaAuthenticationError({ operation: "credentials", mechanism, kind: "unobtainable", reason })
+  }
 
 const checkSsl = (options: SslOptions, path: ReadonlyArray<string>, problems: ConfigProblems): Ssl => {
   const tls = options.tls ?? {}
@@ -406,9 +417,8 @@ const checkSecurity = (
       )
     }
   }
-  if (credentials.username === "") problems.add([...path, "credentials", "username"], "expected a username, found none")
-  if (Redacted.value(credentials.password) === "") {
-    problems.add([...path, "credentials", "password"], "expected a password, found none")
+  for (const [name, problem] of Object.entries(credentialsProblems(credentials))) {
+    if (problem !== undefined) problems.add([...path, "credentials", name], problem)
   }
   return { _tag: "Sasl", over, mechanism, credentials: Effect.succeed(credentials) }
 }

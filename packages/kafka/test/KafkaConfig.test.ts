@@ -130,6 +130,13 @@ describe("brokers", () => {
     expect(parseBrokers(undefined).problems).toEqual([expect.stringMatching(/expected at least one host:port/)])
   })
 
+  it("a client id that is no text is told as such", () => {
+    const options: KafkaConfig.Options = JSON.parse(`{ "brokers": "a:1", "clientId": 5 }`)
+    expect(String(Either.getOrThrow(Either.flip(KafkaConfig.make(options))))).toMatch(
+      /clientId: "expected a name, found/
+    )
+  })
+
   it("every bad entry is named", () => {
     expect(parseBrokers("a,b:1,c").problems).toHaveLength(2)
   })
@@ -627,7 +634,16 @@ describe("in code", () => {
       expect(closed.mechanism).toBe("plain")
       expect(closed.cause).toBe(cause)
       const empty = yield* sasl(Effect.succeed({ username: "a", password: Redacted.make("") }))
-      expect(empty.message).toMatch(/the password is empty/)
+      expect(empty.message).toMatch(/expected a password, found none/)
+      // as a program in JavaScript may give it
+      const bare: KafkaConfig.Credentials = JSON.parse(`{ "username": "a", "password": "hunter2" }`)
+      const refused = yield* sasl(Effect.succeed(bare))
+      expect(refused.message).toMatch(/expected a password within Redacted.make/)
+      expect(refused.message).not.toContain("hunter2")
+      const security = KafkaConfig.sasl({ mechanism: "plain", credentials: bare })
+      const early = String(yield* Effect.flip(KafkaConfig.make({ brokers: "a:1", security })))
+      expect(early).toMatch(/security.credentials.password: "expected a password within Redacted.make/)
+      expect(early).not.toContain("hunter2")
 
       const token = yield* KafkaConfig.make({
         brokers: "a:1",

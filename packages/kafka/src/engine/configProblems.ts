@@ -17,7 +17,9 @@ const longestName = 32_767
 
 /** What is wrong with a name that is sent to brokers. */
 export const nameProblem = (name: string): string | undefined =>
-  name === ""
+  typeof name !== "string"
+    ? `expected a name, found ${shown(name)}`
+    : name === ""
     ? "expected a name, found an empty one"
     : Buffer.byteLength(name) > longestName
     ? `expected a name of at most ${longestName} bytes, found one of ${Buffer.byteLength(name)}`
