@@ -356,7 +356,8 @@ export const make = (
     const registry = yield* TopicRegistry
     const emit = yield* Observe.make
     const clock = yield* Effect.clock
-    const settings = yield* Settings.make(options, client.capabilities)
+    // the variable that names the group may not be set, which types don't see: that is no name, as an empty one
+    const settings = yield* Settings.make({ ...options, groupId: options.groupId ?? "" }, client.capabilities)
     const ended = yield* Deferred.make<void>()
 
     const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)

@@ -158,3 +158,10 @@ describe("Consumer", () => {
       expect(values.slice(10)).toEqual(texts(3, 7))
     }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
 })
+
+it.effect("a group whose variable is not set, which types don't see, is refused as one without a name", () =>
+  Effect.gen(function*() {
+    const options: Consumer.Options = JSON.parse("{}")
+    const error = yield* Effect.flip(Effect.scoped(Consumer.make(options)))
+    expect(String(error)).toMatch(/Consumer.groupId: "expected a name, found an empty one"/)
+  }).pipe(Effect.provide(broker(1))))
