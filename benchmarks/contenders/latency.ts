@@ -16,7 +16,7 @@ import { cluster } from "./library.ts"
 
 const perSecond = 200
 
-/** Gathers what arrives. Values of another run, or of before the clock started, are passed over. */
+/** Gathers what arrives. Values of another run, or of before anything counts, are passed over. */
 class Arrivals {
   readonly latencies: Array<number> = []
   private readonly run = randomUUID()
@@ -56,19 +56,25 @@ const drive = async (
     }
     await Promise.race([arrived, sleep(100)])
   }
+  // these clients get warm too, at the same rate, before anything counts
+  const settling = Math.ceil(work.warmUp / 2)
   const startedAt = performance.now()
   const waiting: Array<Promise<unknown>> = []
-  for (let index = 0; index < work.records; index++) {
+  let cpu = process.cpuUsage()
+  for (let index = 0; index < settling + work.records; index++) {
     const due = startedAt + (index * 1000) / perSecond
     const early = due - performance.now()
     if (early > 0) await sleep(early)
-    waiting.push(send(`run-${index % 1000}`, arrivals.value(work.bytes, true)))
+    if (index === settling) cpu = process.cpuUsage()
+    waiting.push(send(`run-${index % 1000}`, arrivals.value(work.bytes, index >= settling)))
   }
   await Promise.all(waiting)
   while (arrivals.latencies.length < work.records) await sleep(20)
+  const { system, user } = process.cpuUsage(cpu)
   return {
     records: work.records,
-    seconds: (performance.now() - startedAt) / 1000,
+    seconds: (performance.now() - startedAt) / 1000 - settling / perSecond,
+    cpuSeconds: (system + user) / 1e6,
     percentiles: percentiles(arrivals.latencies)
   }
 }

@@ -30,7 +30,7 @@ export interface Result {
   readonly seconds: number
   /** Milliseconds, where latency is what is measured. */
   readonly percentiles?: { readonly p50: number; readonly p99: number; readonly p999: number }
-  /** Where the contender's work is done by other processes than its own. */
+  /** Where the contender's work is done by other processes than its own, or not all of it counts. */
   readonly cpuSeconds?: number
 }
 
