@@ -23,6 +23,7 @@ import type {
 } from "../../KafkaClient.ts"
 import { type ClientError, KafkaTimeoutError, type ProducerFencedError, UnknownTopicError } from "../../KafkaError.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
+import { newTopic } from "../lookups.ts"
 import { Delivery } from "./delivery.ts"
 import { KnownLeaders } from "./leaders.ts"
 import { isOpen, Pending } from "./pending.ts"
@@ -55,7 +56,11 @@ export const make = (
       capabilities,
       maxInFlight,
       send: (batches) => session.send(batches),
-      partitionCount: (topic) => Effect.map(leaders.lookUp(topic), (found) => found.size),
+      partitionCount: (topic) =>
+        leaders.lookUp(topic).pipe(
+          Effect.retry({ while: (error) => error._tag === "UnknownTopicError", schedule: newTopic }),
+          Effect.map((found) => found.size)
+        ),
       begin: transactions.begin,
       sendOffsets: (offsets, group) => transactions.sendOffsets(offsets, group),
       commit: session.commit,
