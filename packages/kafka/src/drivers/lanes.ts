@@ -165,17 +165,19 @@ export class Lanes {
 
   private drain(lane: Lane, out: Array<Fetched>): number {
     let taken = 0
-    const kept: Array<Fetched> = []
-    for (const fetched of lane.queue) {
+    let kept = 0
+    const { queue } = lane
+    for (const fetched of queue) {
       if (fetched._tag === "Chunk" && !lane.demanded) {
-        kept.push(fetched)
+        queue[kept++] = fetched
       } else {
         out.push(fetched)
         if (fetched._tag === "Chunk") taken += fetched.bytes
       }
     }
-    lane.queue = kept
-    if (kept.length === 0) this.ready.delete(lane)
+    // in place: the old array would keep what was taken alive, though it were garbage itself
+    while (queue.length > kept) queue.pop()
+    if (kept === 0) this.ready.delete(lane)
     return taken
   }
 
@@ -200,8 +202,11 @@ export class Lanes {
         maxWait = Math.min(maxWait, Math.max(shortestWait, now - lane.exhaustedAt))
         continue
       }
+      const { partition, topic } = lane.topicPartition
+      // no spread: measured, half of what a fetch leaves behind to get old was that
       wanted.push({
-        ...lane.topicPartition,
+        topic,
+        partition,
         position: lane.position,
         maxBytes: Math.min(lane.granted, this.limits.maxBytesPerPartition),
         version: lane.version

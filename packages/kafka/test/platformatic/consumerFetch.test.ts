@@ -1,9 +1,8 @@
-import { assert, describe, expect, it } from "@effect/vitest"
+import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as FastCheck from "effect/FastCheck"
 import { Cluster } from "../../src/drivers/platformatic/cluster.ts"
 import type { FetchResponse } from "../../src/drivers/platformatic/consumerApis.ts"
-import { answers, Portions, rotated } from "../../src/drivers/platformatic/consumerFetch.ts"
+import { answers } from "../../src/drivers/platformatic/consumerFetch.ts"
 import { environment } from "./sessions.ts"
 
 /** One batch of so many records, of so many bytes each. */
@@ -48,22 +47,7 @@ const response = (records: number, size: number): FetchResponse => ({
   }]
 })
 
-describe("what a fetch asks for", () => {
-  it("small records come in smaller answers than large ones, within what the program allows", () => {
-    const portions = new Portions()
-    const most = 32 << 20
-    const limitOf = (size: number) => {
-      portions.learn(response(10, size))
-      return portions.limit(most)
-    }
-    expect(limitOf(200)).toBe(3_000_000)
-    expect(limitOf(10)).toBe(1 << 20)
-    expect(limitOf(100_000)).toBe(most)
-    assert.strictEqual(portions.limit(1000), 1000)
-    portions.learn(response(0, 0))
-    assert.strictEqual(portions.limit(most), most)
-  })
-
+describe("what a fetch answers", () => {
   const wanted = { topic: "a", partition: 0, position: 0n, maxBytes: 1, version: 0 }
   const answersTo = (found: FetchResponse) =>
     Effect.map(
@@ -94,14 +78,4 @@ describe("what a fetch asks for", () => {
       expect(yield* answered(12345)).toMatchObject({ _tag: "Failed", error: { code: "CODE_12345" } })
       expect(yield* answered(0)).toMatchObject({ _tag: "Records", wanted, chunk: { nextOffset: 1n } })
     }))
-
-  it("each partition is the first in its turn, and none is forgotten", () => {
-    FastCheck.assert(
-      FastCheck.property(FastCheck.uniqueArray(FastCheck.nat()), FastCheck.nat({ max: 100 }), (all, turn) => {
-        assert.deepStrictEqual([...rotated(all, turn)].sort(), [...all].sort())
-        const first = all.map((_, i) => rotated(all, turn + i)[0])
-        assert.deepStrictEqual([...first].sort(), [...all].sort())
-      })
-    )
-  })
 })

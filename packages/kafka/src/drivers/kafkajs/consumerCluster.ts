@@ -14,6 +14,7 @@ import type { Answer } from "../fetcher.ts"
 import type { Plan } from "../lanes.ts"
 import * as Lookups from "../lookups.ts"
 import { groupByTopic, newTopic } from "../lookups.ts"
+import { Portions } from "../portions.ts"
 import * as SessionTimeout from "../sessionTimeout.ts"
 import { ClusterRequests, isMetadata, type LookupError } from "./cluster.ts"
 import * as Connection from "./connection.ts"
@@ -70,6 +71,7 @@ export class ConsumerRequests {
   private readonly cluster: ClusterRequests
   /** Who leads each partition of the topics that were asked for, and what stands in the way of the others. */
   private readonly topics = new Map<string, ReadonlyMap<number, number> | LookupError>()
+  private readonly portions = new Portions()
 
   constructor(self: Environment, cluster: ClusterRequests) {
     this.self = self
@@ -207,15 +209,17 @@ export class ConsumerRequests {
         const response = await broker.fetch({
           maxWaitTime: plan.maxWait,
           minBytes: fetchMinBytes,
-          maxBytes: fetchMaxBytes,
+          maxBytes: this.portions.limit(fetchMaxBytes),
           isolationLevel: isolationLevels[isolationLevel],
-          topics: groupByTopic(plan.wanted, ({ maxBytes, partition, position }) => ({
+          topics: groupByTopic(this.portions.inTurn(plan.wanted), ({ maxBytes, partition, position }) => ({
             partition,
             fetchOffset: String(position),
             maxBytes
           }))
         })
-        return answers(environment, options, plan, response)
+        const found = answers(environment, options, plan, response)
+        this.portions.learn(found)
+        return found
       },
       catch: (error) => withoutTopic(clientError(error, Connection.attempt(environment, "fetch")))
     })

@@ -12,10 +12,11 @@ import type { Answer } from "../fetcher.ts"
 import type { Plan } from "../lanes.ts"
 import * as Lookups from "../lookups.ts"
 import { groupByTopic, newTopic } from "../lookups.ts"
+import { Portions } from "../portions.ts"
 import * as SessionTimeout from "../sessionTimeout.ts"
 import { Cluster, type Dedicated, isMetadata } from "./cluster.ts"
 import * as Connection from "./connection.ts"
-import { answers, Portions, rotated } from "./consumerFetch.ts"
+import { answers } from "./consumerFetch.ts"
 import { type AnsweredError, DriverError } from "./errors.ts"
 
 type Partitions = ReadonlyArray<TopicPartition.TopicPartition>
@@ -59,7 +60,6 @@ export class ConsumerRequests implements Requests {
   /** What stands in the way of some of them. */
   private readonly problems = new Map<string, LookupError>()
   private readonly portions = new Portions()
-  private turns = 0
 
   constructor(self: Environment, cluster: Cluster) {
     this.self = self
@@ -169,8 +169,6 @@ export class ConsumerRequests implements Requests {
   readonly fetch = (leader: number, plan: Plan): Effect.Effect<ReadonlyArray<Answer>, ClientError> => {
     const { environment, options } = this.self
     const { fetchMaxBytes, fetchMinBytes, isolationLevel } = options
-    // whoever comes last gets nothing where the first fill the answer
-    const wanted = rotated(plan.wanted, this.turns++)
     return Effect.flatMap(this.cluster.broker("fetch", leader, this.fetching), (connection) =>
       Effect.mapError(
         connection.request(
@@ -181,7 +179,7 @@ export class ConsumerRequests implements Requests {
           isolationLevels[isolationLevel],
           noSession.id,
           noSession.epoch,
-          groupByTopic(wanted, ({ maxBytes, partition, position }) => ({
+          groupByTopic(this.portions.inTurn(plan.wanted), ({ maxBytes, partition, position }) => ({
             partition,
             currentLeaderEpoch: anyEpoch,
             fetchOffset: position,
@@ -194,11 +192,11 @@ export class ConsumerRequests implements Requests {
         (failure) => this.cluster.clientError("fetch", failure)
       )).pipe(
         Effect.flatMap((response) => {
-          this.portions.learn(response)
           const problem = this.answered(response.errorCode)
-          return problem === undefined
-            ? Effect.succeed(answers(this.cluster, isolationLevel, plan, response))
-            : Effect.fail(this.cluster.clientError("fetch", problem))
+          if (problem !== undefined) return Effect.fail(this.cluster.clientError("fetch", problem))
+          const found = answers(this.cluster, isolationLevel, plan, response)
+          this.portions.learn(found)
+          return Effect.succeed(found)
         })
       )
   }

@@ -42,7 +42,7 @@ export class PartitionBuffer implements Assignment {
   bufferedBytes = 0
   /** Its position was not in the log, and a new one is being looked up. */
   resetting = false
-  private chunks: Array<FetchedChunk> = []
+  private chunks: Array<FetchedChunk | undefined> = []
   private head = 0
   private index = 0
 
@@ -97,7 +97,9 @@ export class PartitionBuffer implements Assignment {
     this.bufferedRecords -= count
     if (to === chunk.records.length) {
       this.bufferedBytes -= chunk.bytes - share(chunk, from)
-      this.head++
+      // written over: an array that has got old keeps what it holds alive until the next full collection, and lets it
+      // get old in turn, even when it is garbage itself
+      this.chunks[this.head++] = undefined
       this.index = 0
       if (this.head === this.chunks.length) {
         this.chunks = []
