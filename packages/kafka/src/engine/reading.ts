@@ -16,11 +16,13 @@ export interface Problem {
 
 const counts = <K extends string>(
   options: { readonly [Option in K]?: number | undefined },
-  names: ReadonlyArray<K>
+  names: ReadonlyArray<K>,
+  most: "some" | "any number" = "some"
 ): Array<Problem> =>
   names.flatMap((option) => {
     const value = options[option]
-    return value === undefined || (Number.isSafeInteger(value) && value > 0)
+    const unlimited = most === "any number" && value === Number.POSITIVE_INFINITY
+    return value === undefined || unlimited || (Number.isSafeInteger(value) && value > 0)
       ? []
       : [{ option, reason: `must be a whole number above zero, and is ${value}` }]
   })
@@ -30,7 +32,10 @@ const isDuration = (input: Duration.DurationInput): boolean =>
   typeof input === "number" ? input >= 0 : Option.isSome(Duration.decodeUnknown(input))
 
 export const ofForEach = (options: Handling): ReadonlyArray<Problem> => {
-  const problems = counts(options, ["concurrency", "commitCount", "maxAhead"])
+  const problems = [
+    ...counts(options, ["concurrency"]),
+    ...counts(options, ["commitCount", "maxAhead"], "any number")
+  ]
   for (const option of ["commitWithin", "gracePeriod"] as const) {
     const input = options[option]
     if (input !== undefined && !isDuration(input)) {
@@ -48,7 +53,7 @@ export const ofForEach = (options: Handling): ReadonlyArray<Problem> => {
 }
 
 export const ofTransform = (options: TransformOptions): ReadonlyArray<Problem> =>
-  counts(options, ["concurrency", "maxRecords"])
+  counts(options, ["concurrency", "maxRecords"], "any number")
 
 /** Of what is read, and of the partitions that are named. */
 export const ofSource = (source: Source, partitions: StreamOptions["partitions"]): string | undefined => {

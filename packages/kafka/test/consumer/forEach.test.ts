@@ -129,4 +129,16 @@ describe("Consumer.forEach", () => {
         expect(error.message).toMatch(reason)
       }).pipe(Effect.provide(consumer()), Effect.provide(broker(1)))
   )
+
+  it.effect("commits by time alone where no count is too many", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(10))
+      const options = { commitCount: Infinity, maxAhead: Infinity, commitWithin: "1 minute" } as const
+      yield* Effect.fork(Consumer.forEach(Runs, () => Effect.void, options))
+      const kafka = yield* InMemoryBroker
+      yield* TestClock.adjust("59 seconds")
+      expect(yield* kafka.committed("group")).toEqual([])
+      yield* TestClock.adjust("2 seconds")
+      expect(yield* kafka.committed("group")).toEqual([{ topic: "runs", partition: 0, offset: 10n }])
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
 })
