@@ -291,6 +291,8 @@ export class RunLoop implements EngineContext {
         )
         self.lastPollAt = self.now()
         for (const one of fetched) yield* self.receive(one)
+        // readers first: the rest can wait, and the next demand goes by what they leave
+        if (fetched.length > 0) yield* Effect.yieldNow()
       }
     })
   }
