@@ -53,6 +53,12 @@ describe("options", () => {
     assert.strictEqual(settings({ batchSize: 5_000_000 }).maxRequestSize, 5_000_000)
   })
 
+  it("that are nothing of the kind are refused, also where no compiler has looked", () => {
+    const options = JSON.parse(`{ "clientId": "", "idempotent": "yes", "partitioner": "java" }`) as Producer.Options
+    assert.deepStrictEqual(names(options).toSorted(), ["clientId", "idempotent", "partitioner"])
+    assert.deepStrictEqual(names({ linger: NaN, deliveryTimeout: -1 }).toSorted(), ["deliveryTimeout", "linger"])
+  })
+
   it("that contradict each other are refused", () => {
     assert.deepStrictEqual(names({ idempotent: true, acks: "leader" }), ["idempotent"])
     assert.deepStrictEqual(names({ deliveryTimeout: 1000, requestTimeout: 900, linger: 101 }), ["deliveryTimeout"])

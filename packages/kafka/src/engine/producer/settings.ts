@@ -61,8 +61,8 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
   const millis = (option: keyof Options, value: Duration.DurationInput | undefined, least: 0 | 1) => {
     if (value === undefined) return undefined
     const decoded = Duration.decodeUnknown(value)
-    // Effect takes a negative number for zero
-    const negative = typeof value === "number" && value < 0
+    // Effect takes a negative number for zero, and what is none as well
+    const negative = typeof value === "number" && !(value >= 0)
     const out = decoded._tag === "Some" && !negative ? Duration.toMillis(decoded.value) : NaN
     if (out >= least && out <= 0x7fffffff) return out
     refuse(
@@ -85,6 +85,10 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
 
   const acks = oneOf("acks", options.acks, ["all", "leader", "none"]) ?? "all"
   const idempotent = options.idempotent ?? acks === "all"
+  if (typeof idempotent !== "boolean") refuse("idempotent", `has to be true or false, and is ${String(idempotent)}`)
+  if (options.clientId === "") refuse("clientId", "can not be empty")
+  const partitioner = options.partitioner ?? Partitioner.java
+  if (typeof partitioner !== "function") refuse("partitioner", "has to be a function")
   const compression = oneOf("compression", options.compression, ["none", "gzip", "snappy", "lz4", "zstd"]) ?? "none"
   const onBufferFull = oneOf("onBufferFull", options.onBufferFull, ["wait", "fail"]) ?? "wait"
   const onUnknownOutcome = oneOf("onUnknownOutcome", options.onUnknownOutcome, ["fail", "resend"]) ?? "fail"
@@ -150,6 +154,6 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
     transactionalId: options.transactionalId,
     transactionTimeout,
     transactionTimeoutGiven: options.transactionTimeout !== undefined,
-    partitioner: options.partitioner ?? Partitioner.java
+    partitioner
   }))
 }
