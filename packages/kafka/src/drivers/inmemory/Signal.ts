@@ -21,16 +21,13 @@ export class Signal {
     return raised
   }
 
-  /** For one waiter at a time. Takes the flag. */
+  /** For one waiter at a time. Takes the flag, unless it is interrupted in the moment it is told: then it stays up. */
   readonly wait: Effect.Effect<void> = Effect.async<void>((resume) => {
-    if (this.raised) {
+    const taken = Effect.sync(() => {
       this.raised = false
-      return resume(Effect.void)
-    }
-    this.resume = () => {
-      this.raised = false
-      resume(Effect.void)
-    }
+    })
+    if (this.raised) return resume(taken)
+    this.resume = () => resume(taken)
     return Effect.sync(() => {
       this.resume = undefined
     })

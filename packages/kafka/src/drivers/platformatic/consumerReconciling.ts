@@ -249,7 +249,9 @@ class ReconcilingMember implements Member {
         this.news.raise()
         // something else may be to be ours by now, or nothing at all
         if (target !== this.target) continue
-        yield* held.assign(coming, this.retargeted)
+        yield* held.assign(coming, this.targeted.wait)
+        // whoever waits and is interrupted in the same moment has taken the signal and told nobody
+        if (target !== this.target) this.targeted.raise()
         this.settled = true
         this.news.raise()
         if (this.epoch > joining) {
@@ -258,11 +260,6 @@ class ReconcilingMember implements Member {
         }
       }
     })
-  }
-
-  /** Waits until something else is to be ours, and leaves that in place. */
-  private get retargeted(): Effect.Effect<void> {
-    return Effect.zipRight(this.targeted.wait, Effect.sync(() => this.targeted.raise()))
   }
 
   /** Partitions go by the ids of their topics here. What has no name yet is looked up. */
