@@ -36,6 +36,9 @@ const lookEvery = 1000
 /** How long kafkajs may take to rejoin for partitions that it was told of, in milliseconds. */
 const rejoinTime = 1000
 
+/** When to look again for who seems to be gone, in milliseconds: twice what replicas wait between two fetches. */
+const secondLook = 1000
+
 const restartPause = 500
 
 /** Outages are waited out: giving up is decided elsewhere. */
@@ -163,12 +166,26 @@ export class Group {
         const { member, memberId } = this
         return member === undefined
           ? Effect.succeed("unknown" as const)
-          : Effect.tryPromise(() => member.whereabouts(memberId)).pipe(
-            Effect.timeout(2000),
-            Effect.orElseSucceed(() => "unknown" as const)
+          : this.certain(
+            Effect.tryPromise(() => member.whereabouts(memberId)).pipe(
+              Effect.timeout(2000),
+              Effect.orElseSucceed(() => "unknown" as const)
+            )
           )
       }).pipe(Effect.map((found) => this.feed({ _tag: "Inspected", found })))
     ))
+  }
+
+  /**
+   * A coordinator that has just taken over does not show what its predecessor was told last, until its replicas have
+   * confirmed it: who seems to be gone from a group that moves or rebalances is looked for twice.
+   */
+  private certain<A extends string>(look: Effect.Effect<A>): Effect.Effect<A> {
+    return Effect.flatMap(look, (found) => {
+      const { state } = this
+      const moves = (state._tag === "Open" || state._tag === "Closing") && state.doubt?.why === "rebalancing"
+      return found === "gone" && moves ? Effect.zipRight(Effect.sleep(secondLook), look) : Effect.succeed(found)
+    })
   }
 
   /** Has the partitions settled, so that we may rejoin or leave. */
