@@ -36,7 +36,7 @@ const lookEvery = 1000
 /** How long kafkajs may take to rejoin for partitions that it was told of, in milliseconds. */
 const rejoinTime = 1000
 
-/** When to look again for who seems to be gone, in milliseconds: twice what replicas wait between two fetches. */
+/** When to look again for who seems to be gone, in milliseconds. */
 const secondLook = 1000
 
 const restartPause = 500
@@ -177,8 +177,8 @@ export class Group {
   }
 
   /**
-   * A coordinator that has just taken over does not show what its predecessor was told last, until its replicas have
-   * confirmed it: who seems to be gone from a group that moves or rebalances is looked for twice.
+   * A coordinator that has just taken over was seen to know nothing of a member for a moment, and to go on with it
+   * afterwards: who seems to be gone from a group that moves or rebalances is looked for twice.
    */
   private certain<A extends string>(look: Effect.Effect<A>): Effect.Effect<A> {
     return Effect.flatMap(look, (found) => {

@@ -250,7 +250,7 @@ class ReconcilingMember implements Member {
         // something else may be to be ours by now, or nothing at all
         if (target !== this.target) continue
         yield* held.assign(coming, this.targeted.wait)
-        // whoever waits and is interrupted in the same moment has taken the signal and told nobody
+        // the wait beside it has taken the signal for what comes next
         if (target !== this.target) this.targeted.raise()
         this.settled = true
         this.news.raise()
