@@ -8,7 +8,7 @@ import * as Either from "effect/Either"
 import { isRetriable } from "../engine/consumer/Retry.ts"
 import type { ConsumerNotice, FetchedChunk, PartitionFault } from "../KafkaClient.ts"
 import type { ClientError, KafkaAuthorizationError, UnknownTopicError } from "../KafkaError.ts"
-import * as TopicPartition from "../TopicPartition.ts"
+import type * as TopicPartition from "../TopicPartition.ts"
 import type { Lanes, Plan, Wanted } from "./lanes.ts"
 
 /**
@@ -186,7 +186,7 @@ export class Fetcher {
       // nobody can go on with this
       if (answer._tag === "Failed") return Effect.fail(answer.error)
       const { wanted } = answer
-      const topicPartition = TopicPartition.make(wanted.topic, wanted.partition)
+      const { topicPartition } = wanted.lane
       switch (answer._tag) {
         case "Records":
           this.told(lanes.arrived(wanted, answer.chunk, now))

@@ -10,7 +10,7 @@ interface Lane {
   readonly topicPartition: TopicPartition.TopicPartition
   readonly key: TopicPartition.Key
   position: bigint
-  /** Counts seeks: what was fetched before one is dropped. */
+  /** Counts seeks: what was fetched before one is dropped. So it is once the lane is closed. */
   version: number
   /** The broker that leads the partition. */
   leader: number | undefined
@@ -29,16 +29,52 @@ interface Lane {
 /**
  * Which partitions one fetch asks for.
  */
-export interface Plan {
+export class Plan {
   readonly wanted: ReadonlyArray<Wanted>
   /** How long the broker may hold it, in milliseconds. */
   readonly maxWait: number
+  private next = 0
+
+  constructor(wanted: ReadonlyArray<Wanted>, maxWait: number) {
+    this.wanted = wanted
+    this.maxWait = maxWait
+  }
+
+  /** What it asks for of a partition. Brokers answer in the order they are asked in, so that it is mostly the next. */
+  find(topic: string, partition: number): Wanted | undefined {
+    const { wanted } = this
+    for (let i = 0; i < wanted.length; i++) {
+      const at = (this.next + i) % wanted.length
+      const one = wanted[at]!
+      if (one.partition === partition && one.topic === topic) {
+        this.next = at + 1
+        return one
+      }
+    }
+    return undefined
+  }
 }
 
-export interface Wanted extends TopicPartition.TopicPartition {
+/**
+ * What a fetch asks for of one partition. Made by a constructor: V8 may come to believe of a literal that what it makes
+ * lives for long, since the fetch of an idle broker does, and lets all that it makes from then on be old from birth.
+ */
+export class Wanted implements TopicPartition.TopicPartition {
+  readonly lane: Lane
+  readonly topic: string
+  readonly partition: number
   readonly position: bigint
   readonly maxBytes: number
   readonly version: number
+
+  constructor(lane: Lane, maxBytes: number) {
+    this.lane = lane
+    this.topic = lane.topicPartition.topic
+    this.partition = lane.topicPartition.partition
+    this.position = lane.position
+    this.maxBytes = maxBytes
+    this.version = lane.version
+  }
 }
 
 export interface Limits {
@@ -96,6 +132,7 @@ export class Lanes {
     const key = TopicPartition.key(topicPartition)
     const lane = this.lanes.get(key)
     if (lane === undefined) return
+    lane.version = this.versions++
     this.lanes.delete(key)
     this.ready.delete(lane)
   }
@@ -202,28 +239,17 @@ export class Lanes {
         maxWait = Math.min(maxWait, Math.max(shortestWait, now - lane.exhaustedAt))
         continue
       }
-      const { partition, topic } = lane.topicPartition
-      // no spread: measured, half of what a fetch leaves behind to get old was that
-      wanted.push({
-        topic,
-        partition,
-        position: lane.position,
-        maxBytes: Math.min(lane.granted, this.limits.maxBytesPerPartition),
-        version: lane.version
-      })
+      wanted.push(new Wanted(lane, Math.min(lane.granted, this.limits.maxBytesPerPartition)))
     }
     if (wanted.length === 0) return undefined
-    const plan: Plan = { wanted, maxWait: Math.round(maxWait) }
-    for (const one of wanted) this.lanes.get(TopicPartition.key(one))!.fetching = plan
+    const plan = new Plan(wanted, Math.round(maxWait))
+    for (const { lane } of wanted) lane.fetching = plan
     return plan
   }
 
   /** The fetch of a plan has ended, whatever came of it. */
   done(plan: Plan): void {
-    for (const wanted of plan.wanted) {
-      const lane = this.lanes.get(TopicPartition.key(wanted))
-      if (lane?.fetching === plan) lane.fetching = undefined
-    }
+    for (const { lane } of plan.wanted) if (lane.fetching === plan) lane.fetching = undefined
   }
 
   /** Takes in what was fetched. Answers whether it was still wanted. */
@@ -250,11 +276,10 @@ export class Lanes {
   /** Notes that a partition is of no use any more. Answers whether anybody still cares. */
   fail(topicPartition: TopicPartition.TopicPartition, fault: PartitionFault): boolean {
     const lane = this.lanes.get(TopicPartition.key(topicPartition))
-    return lane !== undefined && this.failed({ ...topicPartition, ...lane, maxBytes: 0 }, fault)
+    return lane !== undefined && this.failed(new Wanted(lane, 0), fault)
   }
 
-  private current(wanted: Wanted): Lane | undefined {
-    const lane = this.lanes.get(TopicPartition.key(wanted))
-    return lane !== undefined && lane.version === wanted.version && lane.position === wanted.position ? lane : undefined
+  private current({ lane, position, version }: Wanted): Lane | undefined {
+    return lane.version === version && lane.position === position ? lane : undefined
   }
 }

@@ -2,13 +2,14 @@ import { assert, describe, expect, it } from "@effect/vitest"
 import * as FastCheck from "effect/FastCheck"
 import { Portions } from "../../src/drivers/portions.ts"
 import * as TopicPartition from "../../src/TopicPartition.ts"
+import { planOf } from "../sessions/plan.ts"
 
 /** A chunk of so many records that take so many bytes each. */
 const answer = (records: number, size: number) => {
   const topicPartition = TopicPartition.make("a", 0)
   return {
     _tag: "Records" as const,
-    wanted: { ...topicPartition, position: 0n, maxBytes: 1, version: 0 },
+    wanted: planOf(topicPartition).wanted[0]!,
     chunk: {
       _tag: "Chunk" as const,
       topicPartition,

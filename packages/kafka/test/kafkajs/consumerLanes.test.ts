@@ -5,6 +5,7 @@ import type { RawRecord } from "../../src/drivers/kafkajs/internals.ts"
 import { Lanes, type Plan, type Wanted } from "../../src/drivers/lanes.ts"
 import type { Demand, Fetched, FetchedChunk } from "../../src/KafkaClient.ts"
 import * as TopicPartition from "../../src/TopicPartition.ts"
+import { planOf } from "../sessions/plan.ts"
 
 const a = TopicPartition.make("t", 0)
 const b = TopicPartition.make("t", 1)
@@ -49,6 +50,19 @@ describe("what a kafkajs session fetches", () => {
     lanes.take(demand([[b, 50]]), 0)
     expect(lanes.plan(1, 0)?.wanted).toMatchObject([{ partition: 1, position: 0n, maxBytes: 50 }])
     assert.isUndefined(lanes.plan(2, 0))
+  })
+
+  it("what is answered is found among what was asked for, in whatever order it comes", () => {
+    const ours = FastCheck.uniqueArray(FastCheck.nat({ max: 20 }), { minLength: 1 })
+    FastCheck.assert(
+      FastCheck.property(ours, FastCheck.array(FastCheck.nat({ max: 20 })), (asked, answered) => {
+        const plan = planOf(...asked.map((partition) => TopicPartition.make("a", partition)))
+        for (const partition of answered) {
+          assert.strictEqual(plan.find("a", partition)?.partition, asked.includes(partition) ? partition : undefined)
+          assert.isUndefined(plan.find("b", partition))
+        }
+      })
+    )
   })
 
   it("a partition is part of one fetch at a time", () => {

@@ -3,6 +3,8 @@ import * as Effect from "effect/Effect"
 import { Cluster } from "../../src/drivers/platformatic/cluster.ts"
 import type { FetchResponse } from "../../src/drivers/platformatic/consumerApis.ts"
 import { answers } from "../../src/drivers/platformatic/consumerFetch.ts"
+import * as TopicPartition from "../../src/TopicPartition.ts"
+import { planOf } from "../sessions/plan.ts"
 import { environment } from "./sessions.ts"
 
 /** One batch of so many records, of so many bytes each. */
@@ -48,11 +50,12 @@ const response = (records: number, size: number): FetchResponse => ({
 })
 
 describe("what a fetch answers", () => {
-  const wanted = { topic: "a", partition: 0, position: 0n, maxBytes: 1, version: 0 }
+  const plan = planOf(TopicPartition.make("a", 0))
+  const wanted = plan.wanted[0]!
   const answersTo = (found: FetchResponse) =>
     Effect.map(
       environment("localhost:9092"),
-      (environment) => answers(new Cluster(environment), "read_committed", { wanted: [wanted], maxWait: 0 }, found)
+      (environment) => answers(new Cluster(environment), "read_committed", plan, found)
     )
 
   it.effect("records in a format that the library does not know are refused, and not read as something else", () =>

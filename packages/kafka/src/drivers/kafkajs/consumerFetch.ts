@@ -3,7 +3,6 @@
  */
 import { isRetriable } from "../../engine/consumer/Retry.ts"
 import type { ConsumerSessionOptions } from "../../KafkaClient.ts"
-import * as TopicPartition from "../../TopicPartition.ts"
 import type { Answer } from "../fetcher.ts"
 import type { Plan, Wanted } from "../lanes.ts"
 import * as Connection from "./connection.ts"
@@ -17,20 +16,19 @@ export const answers = (
   plan: Plan,
   { responses }: FetchResponse
 ): ReadonlyArray<Answer> => {
-  const all = new Map<TopicPartition.Key, Wanted>()
-  for (const one of plan.wanted) all.set(TopicPartition.key(one), one)
   const committedOnly = isolationLevel === "read_committed"
   const out: Array<Answer> = []
   for (const { partitions, topicName } of responses) {
     for (const data of partitions) {
-      const topicPartition = TopicPartition.make(topicName, data.partition)
-      const wanted = all.get(TopicPartition.key(topicPartition))
+      // most partitions say nothing new
+      if (data.error === undefined && data.messages.length === 0) continue
+      const wanted = plan.find(topicName, data.partition)
       if (wanted === undefined) continue
       if (data.error !== undefined) {
         out.push(refused(environment, wanted, data.error))
         continue
       }
-      const found = chunk(topicPartition, wanted.position, data, committedOnly)
+      const found = chunk(wanted.lane.topicPartition, wanted.position, data, committedOnly)
       if (found !== undefined) out.push({ _tag: "Records", wanted, chunk: found })
     }
   }

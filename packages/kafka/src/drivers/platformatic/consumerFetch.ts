@@ -30,15 +30,15 @@ export const answers = (
   plan: Plan,
   { responses }: FetchResponse
 ): ReadonlyArray<Answer> => {
-  const all = new Map<TopicPartition.Key, Wanted>()
-  for (const one of plan.wanted) all.set(TopicPartition.key(one), one)
   const committedOnly = isolationLevel === "read_committed"
   const out: Array<Answer> = []
   for (const { partitions, topicId: topic } of responses) {
     for (const data of partitions) {
-      const topicPartition = TopicPartition.make(topic, data.partitionIndex)
-      const wanted = all.get(TopicPartition.key(topicPartition))
+      // most partitions say nothing new
+      if (data.errorCode === 0 && (data.records ?? []).length === 0) continue
+      const wanted = plan.find(topic, data.partitionIndex)
       if (wanted === undefined) continue
+      const { topicPartition } = wanted.lane
       const problem = Connection.answeredError(cluster.environment, data.errorCode)
       if (problem !== undefined) {
         out.push(refused(cluster, wanted, problem))
