@@ -18,7 +18,14 @@ import * as KafkaJs from "../../src/KafkaJs.ts"
 
 const produce = 0
 const endTransaction = 26
-export const apiKeys = { produce, endTransaction } as const
+export const apiKeys = {
+  produce,
+  initProducerId: 22,
+  addPartitions: 24,
+  addOffsets: 25,
+  endTransaction,
+  commitOffsets: 28
+} as const
 
 /** What to do to the next requests of one kind. */
 export interface Fault {

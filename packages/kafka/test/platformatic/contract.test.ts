@@ -15,6 +15,7 @@ describe("what is used of @platformatic/kafka", () => {
       ).toMatchInlineSnapshot(`
         [
           "0 Produce 11,10,9",
+          "0 Produce 12",
           "1 Fetch 12",
           "2 ListOffsets 9,8,7,6",
           "3 Metadata 12",
@@ -33,7 +34,9 @@ describe("what is used of @platformatic/kafka", () => {
           "22 InitProducerId 5,4",
           "24 AddPartitionsToTxn 3",
           "25 AddOffsetsToTxn 4,3",
+          "26 EndTxn 5",
           "26 EndTxn 4,3",
+          "28 TxnOffsetCommit 5",
           "28 TxnOffsetCommit 4,3",
           "32 DescribeConfigs 4",
           "37 CreatePartitions 3,2",
@@ -112,6 +115,21 @@ describe("what is used of @platformatic/kafka", () => {
         "txnOffsetCommit": 8,
       }
     `)
+  })
+
+  it("the second part of KIP-890 is there under other names, and would be better under its own", () => {
+    for (const name of ["produceV12", "txnOffsetCommitV5", "endTxnV5"]) expect(library).not.toHaveProperty(name)
+    // the answer to EndTxn 5, as Kafka has it: throttled, error, producer id, epoch, tagged fields
+    const answer = Buffer.from([...[0, 0, 0, 7], ...[0, 0], ...[0, 0, 0, 0, 0, 0, 0, 42], ...[0, 3], 0])
+    expect(library.initProducerIdV5.parseResponse(1, 26, 5, library.Reader.from(answer))).toMatchObject({
+      throttleTimeMs: 7,
+      producerId: 42n,
+      producerEpoch: 3
+    })
+    // and the request: transactional id, producer id, epoch, committed, tagged fields
+    expect([...library.endTxnV4.createRequest("t", 42n, 3, true).buffer]).toEqual(
+      [...[2, 0x74], ...[0, 0, 0, 0, 0, 0, 0, 42], ...[0, 3], 1, 0]
+    )
   })
 
   it("a connection", () => {
