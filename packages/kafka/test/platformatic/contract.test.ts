@@ -1,6 +1,8 @@
 /** What the driver uses of the library's low-level API: a version that changes it fails here, and not in production. */
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { readdir, readFile } from "node:fs/promises"
+import { fileURLToPath } from "node:url"
 import * as Api from "../../src/drivers/platformatic/api.ts"
 
 const library = await import("@platformatic/kafka")
@@ -130,6 +132,24 @@ describe("what is used of @platformatic/kafka", () => {
     expect([...library.endTxnV4.createRequest("t", 42n, 3, true).buffer]).toEqual(
       [...[2, 0x74], ...[0, 0, 0, 0, 0, 0, 0, 42], ...[0, 3], 1, 0]
     )
+  })
+
+  it("whatever the driver takes from it by name", async () => {
+    const folder = fileURLToPath(new URL("../../src/drivers/platformatic/", import.meta.url))
+    const files = (await readdir(folder)).filter((file) => file.endsWith(".ts"))
+    const sources = await Promise.all(files.map((file) => readFile(`${folder}${file}`, "utf8")))
+    const names = new Set(
+      sources.flatMap((source) => Array.from(source.matchAll(/\blibrary\.(?!ts\b)(\w+)/g), (found) => found[1]!))
+    )
+    expect(names.size).toBeGreaterThan(50)
+    expect([...names].filter((name) => !(name in library))).toEqual([])
+  })
+
+  it("enumerations, which have to be those of the protocol", () => {
+    const { ConfigResourceTypes, ConfigSources, IncrementalAlterConfigOperationTypes } = library
+    expect(ConfigResourceTypes).toMatchObject({ TOPIC: 2, BROKER: 4 })
+    expect(ConfigSources).toMatchObject({ DYNAMIC_TOPIC_CONFIG: 1 })
+    expect(IncrementalAlterConfigOperationTypes).toMatchObject({ SET: 0 })
   })
 
   it("a connection", () => {
