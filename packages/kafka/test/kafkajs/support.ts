@@ -18,7 +18,14 @@ import * as KafkaJs from "../../src/KafkaJs.ts"
 
 const produce = 0
 const endTransaction = 26
-export const apiKeys = { produce, endTransaction } as const
+export const apiKeys = {
+  produce,
+  initProducerId: 22,
+  addPartitions: 24,
+  addOffsets: 25,
+  endTransaction,
+  commitOffsets: 28
+} as const
 
 /** What to do to the next requests of one kind. */
 export interface Fault {
@@ -26,8 +33,10 @@ export interface Fault {
    * - `"cut"`: the connection breaks before the request is sent.
    * - `"lose"`: the broker does what it is asked, and the connection breaks before its answer is read.
    * - `"hold"`: the request is sent when `release` is called, and others before it.
+   * - `"defer"`: the broker does what it is asked, and its answer, with all that follows, arrives when `release` is
+   *   called.
    */
-  readonly kind: "cut" | "lose" | "hold"
+  readonly kind: "cut" | "lose" | "hold" | "defer"
   readonly times: number
   /** Only to the broker that listens there. */
   readonly port?: number
@@ -57,6 +66,10 @@ export class Faults {
   release(): void {
     for (const one of this.held.splice(0)) one()
   }
+  /** What waits for `release`. */
+  get waiting(): number {
+    return this.held.length
+  }
   /** Forgets what is held: it is never sent. */
   drop(): void {
     this.held = []
@@ -82,6 +95,7 @@ export class Faults {
     const write = socket.write.bind(socket) as (chunk: unknown, ...rest: Array<unknown>) => boolean
     const emit = socket.emit.bind(socket) as (event: string | symbol, ...args: Array<unknown>) => boolean
     let losing = false
+    let deferring = false
     socket.write = (chunk: unknown, ...rest: Array<unknown>): boolean => {
       const apiKey = Buffer.isBuffer(chunk) && chunk.length > 6 ? chunk.readInt16BE(4) : -1
       const armed = this.armed.find(({ fault, left }) =>
@@ -95,6 +109,7 @@ export class Faults {
           return true
         }
         losing = armed.fault.kind === "lose"
+        deferring = armed.fault.kind === "defer"
         if (armed.fault.kind === "hold") {
           this.held.push(() => write(chunk, ...rest))
           return true
@@ -104,6 +119,13 @@ export class Faults {
       return write(chunk, ...rest)
     }
     socket.emit = (event: string | symbol, ...args: Array<unknown>): boolean => {
+      if (event === "data" && deferring) {
+        this.held.push(() => {
+          deferring = false
+          emit(event, ...args)
+        })
+        return true
+      }
       if (event !== "data" || !losing) return emit(event, ...args)
       losing = false
       socket.destroy(cut())

@@ -44,6 +44,19 @@ describe("a broker that is no good is a typed error, in time", () => {
       expect(String(error)).toContain("versions 0 to 8 of Metadata, and this driver 12")
     }))
 
+  it.scopedLive("speaking only versions that are newer than the driver", () =>
+    Effect.gen(function*() {
+      const error = yield* failure((request) => FakeBroker.versions(request, [[metadata, 13, 20]]))
+      expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "UNSUPPORTED_VERSION", retriable: false })
+      expect(String(error)).toContain("versions 13 to 20 of Metadata, and this driver 12: the broker is newer")
+    }))
+
+  it.scopedLive("speaking versions from the last to the first", () =>
+    Effect.gen(function*() {
+      const error = yield* failure((request) => FakeBroker.versions(request, [[metadata, 12, 0], [metadata, 99, -1]]))
+      expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "UNSUPPORTED_VERSION" })
+    }))
+
   it.scopedLive("without a request that the driver needs", () =>
     Effect.gen(function*() {
       const error = yield* failure((request) => FakeBroker.versions(request, []))
@@ -162,6 +175,62 @@ describe("a broker that is no good is a typed error, in time", () => {
           ))
         expect(error).toMatchObject({ _tag: "ConsumerError", cause: { code: "UNSUPPORTED_VERSION" } })
         expect(String(error)).toContain("the brokers have no groups of KIP-848")
+      }))
+  })
+
+  describe.each(["versions", "metadata"] as const)("in its answer about %s", (about) => {
+    const spoiled = (spoil: (request: FakeBroker.Request) => FakeBroker.Answer) =>
+      failure((request) =>
+        about === "metadata" && request.apiKey === apiVersions ? FakeBroker.anyVersions(request) : spoil(request)
+      )
+    const typed = { _tag: expect.stringMatching(/^Kafka(Connection|Request|Timeout)Error$/) }
+    const whole = (request: FakeBroker.Request): Buffer =>
+      about === "metadata" ? FakeBroker.cluster(request, { topics: ["t"] }) : FakeBroker.anyVersions(request)
+
+    for (const length of [-(2 ** 31), -1, 0, 1, 4, 5, 2 ** 31 - 1]) {
+      it.scopedLive(`a length of ${length}`, () =>
+        Effect.gen(function*() {
+          const error = yield* spoiled((request) => {
+            const bytes = whole(request)
+            bytes.writeInt32BE(length)
+            return bytes
+          })
+          expect(error).toMatchObject(typed)
+        }))
+    }
+
+    it.scopedLive("lists and names that are longer than all of it", () =>
+      Effect.gen(function*() {
+        // four bytes of seven bits, and one: as many as an int32 may be, less one
+        const endless = Buffer.from([0xff, 0xff, 0xff, 0xff, 0x07])
+        for (const before of [0, 2, 4, 5]) {
+          const error = yield* spoiled((request) =>
+            FakeBroker.framed(
+              request,
+              library.Writer.create().append(Buffer.concat([Buffer.alloc(before), endless, Buffer.alloc(40, 1)]))
+            )
+          )
+          expect(error).toMatchObject(typed)
+        }
+      }))
+
+    it.live("that is cut short anywhere, and says so", () =>
+      Effect.gen(function*() {
+        const length = whole({ apiKey: about === "metadata" ? metadata : apiVersions, apiVersion: 0, correlationId: 0 })
+          .length
+        for (let kept = 8; kept < length; kept += about === "metadata" ? 3 : 61) {
+          const error = yield* Effect.scoped(spoiled((request) => {
+            const bytes = Buffer.from(whole(request).subarray(0, kept))
+            bytes.writeInt32BE(kept - 4)
+            return bytes
+          }))
+          expect(error).toMatchObject(typed)
+        }
+      }))
+
+    it.scopedLive("that breaks off in the middle", () =>
+      Effect.gen(function*() {
+        expect(yield* spoiled((request) => whole(request).subarray(0, 10))).toMatchObject(typed)
       }))
   })
 

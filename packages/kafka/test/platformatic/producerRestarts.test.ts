@@ -1,4 +1,6 @@
-import { surviving } from "../sessions/producerRestarts.ts"
+import { surviving, survivingTransactions } from "../sessions/producerRestarts.ts"
 import { platformatic } from "./sessions.ts"
 
 surviving(platformatic, [1])
+
+survivingTransactions(platformatic, [1, 2, 3])

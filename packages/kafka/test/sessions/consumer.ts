@@ -13,7 +13,8 @@ import * as RealKafka from "../support/RealKafka.ts"
 const key = TopicPartition.key
 const numbers = (count: number, from = 0): Array<string> => Array.from({ length: count }, (_, i) => `v${from + i}`)
 
-/** The kind of this request. */
+/** The kinds of these requests. */
+const joinGroup = 11
 const heartbeat = 12
 
 const until = (condition: () => boolean): Effect.Effect<void> =>
@@ -21,6 +22,9 @@ const until = (condition: () => boolean): Effect.Effect<void> =>
     const look = (): void => condition() ? resume(Effect.void) : void setImmediate(look)
     look()
   })
+
+/** Long enough for a fiber to come as far as it can without the outside. */
+const turn = Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
 
 /** A reader, and the end of it. */
 const closeable = <A, E>(make: Effect.Effect<A, E, Scope.Scope>) =>
@@ -123,6 +127,28 @@ export const consumer = (driver: ConsumerDriver): void => {
         yield* holds.holding("0")
         const { groups } = yield* admin(brokers, (admin) => admin.describeGroups([group]))
         expect(groups[0]?.members.length).toBe(1)
+      }))
+
+    it.scopedLive("who is closed before it has heard the answer to its first request to join leaves no ghost", () =>
+      Effect.gen(function*() {
+        const topic = yield* makeTopic(brokers, { partitions: 2 })
+        const group = groupName()
+        // a group that waits for a ghost would outlast this test
+        const options = { sessionTimeout: 300_000, rebalanceTimeout: 300_000 }
+        const stays = yield* join(brokers, group, [topic], { options })
+        yield* stays.holding("0 1")
+        const faults = new Faults()
+        faults.arm({ kind: "defer", times: 1, apiKey: joinGroup })
+        const [, leave] = yield* closeable(
+          join(brokers, group, [topic], { faults, options })
+        )
+        yield* until(() => faults.waiting > 0)
+        const left = yield* Effect.fork(leave)
+        yield* turn
+        faults.release()
+        yield* Fiber.join(left)
+        const comes = yield* join(brokers, group, [topic], { options })
+        expect((yield* comes.told).partitions.length).toBe(1)
       }))
 
     it.scopedLive("a member that the group gave up loses its partitions, can not commit, and joins anew", () =>

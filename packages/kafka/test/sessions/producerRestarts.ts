@@ -1,9 +1,10 @@
 /** A producer's session while brokers die and come back. */
 import { expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
-import type { BatchResult, ProducerBatch, ProducerSession } from "../../src/KafkaClient.ts"
-import { batch, makeTopic, readLog } from "../kafkajs/support.ts"
+import type { BatchResult, ProducerBatch, ProducerSession, SendError } from "../../src/KafkaClient.ts"
+import { batch, makeTopic, readLog, send } from "../kafkajs/support.ts"
 import * as RealKafka from "../support/RealKafka.ts"
 import type { Sessions } from "./Sessions.ts"
 /** What became of the records of one partition, in the order in which they were sent. */
@@ -119,5 +120,96 @@ export const surviving = ({ name, open }: Sessions, killed: ReadonlyArray<number
           expect(stored.length).toBeGreaterThan(0)
         }
       }), 180_000)
+  })
+}
+
+/** What became of the transactions of a session, which writes the same value to each of three partitions in each. */
+class Transacting {
+  readonly committed: Array<string> = []
+  readonly uncertain = new Set<string>()
+  private settled = 0
+  private stopped = false
+  private readonly session: ProducerSession
+  private readonly topic: string
+
+  constructor(session: ProducerSession, topic: string) {
+    this.session = session
+    this.topic = topic
+  }
+
+  stop(): void {
+    this.stopped = true
+  }
+
+  /** Until so many more have been committed. */
+  progress(transactions: number): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const enough = this.committed.length + transactions
+      return Effect.async<void>((resume) => {
+        const look = () => this.committed.length >= enough ? resume(Effect.void) : setTimeout(look, 10)
+        look()
+      })
+    })
+  }
+
+  get run(): Effect.Effect<void, SendError> {
+    return Effect.repeat(Effect.suspend(() => this.one(this.settled++)), { while: () => !this.stopped }).pipe(
+      Effect.asVoid
+    )
+  }
+
+  /** Every fourth is aborted, and so is each that did not come so far as to be committed. */
+  private one(n: number): Effect.Effect<void, SendError> {
+    return Effect.gen(this, function*() {
+      const { session, topic } = this
+      yield* session.begin
+      const results = yield* send(session, [0, 1, 2].map((partition) => batch(topic, partition, String(n))))
+      const stored = results.every(({ _tag }) => _tag === "Stored")
+      const ended = stored && n % 4 !== 3 ? yield* Effect.either(session.commit) : undefined
+      if (ended !== undefined && Either.isRight(ended)) return void this.committed.push(String(n))
+      if (ended !== undefined && ended.left._tag === "ProducerError" && ended.left.reason === "unknown-outcome") {
+        this.uncertain.add(String(n))
+      }
+      yield* session.abort
+    })
+  }
+}
+
+/** Transactions, while brokers are killed that coordinate them or lead their partitions. */
+export const survivingTransactions = ({ name, open }: Sessions, killed: ReadonlyArray<number>): void => {
+  RealKafka.suiteOfOwn(`transactions through ${name} while brokers are killed`, () => {
+    it.scopedLive(
+      "what is committed is read once and in order from all partitions, and nothing else",
+      () =>
+        Effect.gen(function*() {
+          const kafka = yield* RealKafka.start({ brokers: 3 })
+          const topic = yield* makeTopic(kafka.bootstrapServers, { partitions: 3, replicas: 3 })
+          const session = yield* open(kafka.bootstrapServers, {
+            transactionalId: topic,
+            requestTimeout: 5000,
+            deliveryTimeout: 30_000
+          })
+          const load = new Transacting(session, topic)
+          const loading = yield* Effect.fork(load.run)
+          for (const nodeId of killed) {
+            yield* load.progress(30)
+            yield* kafka.broker(nodeId).kill
+            yield* load.progress(30)
+            yield* kafka.broker(nodeId).start
+          }
+          yield* load.progress(30)
+          load.stop()
+          yield* Fiber.join(loading)
+
+          const log = yield* readLog(kafka.bootstrapServers, topic)
+          const read = [0, 1, 2].map((p) => log.filter((one) => one.partition === p).map((one) => one.value!))
+          for (const values of read) {
+            expect(values.filter((value) => !load.uncertain.has(value))).toEqual(load.committed)
+            // one in doubt is in all partitions or in none
+            expect(values).toEqual(read[0])
+          }
+        }),
+      180_000
+    )
   })
 }

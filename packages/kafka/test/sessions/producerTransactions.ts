@@ -214,6 +214,37 @@ export const transactions = ({ name, open }: Sessions): void => {
         expect(values(yield* readLog(bootstrapServers, topic))).toEqual(["small", "fits"])
       }))
 
+    it.scopedLive("a transaction of which nothing was stored can be committed, and the next one is as any other", () =>
+      Effect.gen(function*() {
+        const topic = yield* makeTopic(bootstrapServers, { config: { "max.message.bytes": "2000" } })
+        const session = yield* open(bootstrapServers, { transactionalId: newId() })
+        for (const value of ["a", "b"]) {
+          yield* session.begin
+          expect(summary(yield* send(session, [batch(topic, 0, "x".repeat(3000))]))).toEqual(["refuse: ProducerError"])
+          yield* session.commit
+          yield* session.begin
+          yield* send(session, [batch(topic, 0, value)])
+          yield* session.commit
+        }
+        expect(values(yield* readLog(bootstrapServers, topic))).toEqual(["a", "b"])
+      }))
+
+    it.scopedLive("a transaction that the broker has ended, since it took too long, is not committed", () =>
+      Effect.gen(function*() {
+        const topic = yield* makeTopic(bootstrapServers)
+        const slow = yield* open(bootstrapServers, { transactionalId: newId(), transactionTimeout: 500 })
+        const other = yield* open(bootstrapServers)
+        yield* slow.begin
+        yield* send(slow, [batch(topic, 0, "slow")])
+        yield* send(other, [batch(topic, 0, "other")])
+        // nobody reads the second before the first has ended
+        const read = Effect.repeat(readLog(bootstrapServers, topic), { until: (all) => all.length > 0 })
+        expect(values(yield* read)).toEqual(["other"])
+        expect(yield* Effect.flip(slow.commit)).toMatchObject({ _tag: "ProducerFencedError" })
+        expect(yield* Effect.flip(slow.abort)).toMatchObject({ _tag: "ProducerFencedError" })
+        expect(values(yield* readLog(bootstrapServers, topic))).toEqual(["other"])
+      }))
+
     it.scopedLive("a transaction timeout above the broker's limit is refused at once", () =>
       Effect.gen(function*() {
         const error = yield* Effect.flip(

@@ -100,6 +100,8 @@ export class Member implements Internals.Listener {
   private readonly topics: ReadonlyArray<string>
   private cluster!: Internals.OpenCluster
   private memberId: string | undefined = undefined
+  /** Told when a request to join is answered, one way or the other. */
+  private named: (() => void) | undefined = undefined
   private generation: number | undefined = undefined
   /** How often it was answered since it joined a generation whose assignment it has not heard yet. */
   private unsynced = 0
@@ -199,6 +201,7 @@ export class Member implements Internals.Listener {
     if (apiKey === findCoordinator) this.refusal = undefined
     if (apiKey === joinGroup && hasMemberId(answer) && "generationId" in answer) {
       this.memberId = answer.memberId
+      this.named?.()
       this.generation = Number(answer.generationId)
       this.unsynced = 1
     } else if (apiKey === heartbeat && this.unsynced > 0 && this.unsynced++ >= 2) {
@@ -218,6 +221,7 @@ export class Member implements Internals.Listener {
     // the coordinator gives a name before it lets a new member in
     if (apiKey === joinGroup && hasMemberId(error)) this.memberId = error.memberId
     else this.underway = false
+    if (apiKey === joinGroup) this.named?.()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -317,12 +321,23 @@ export class Member implements Internals.Listener {
     return found.state === "Stable" ? "stable" : "rebalancing"
   }
 
+  /** Who it is, or is about to be: once the coordinator has given it a name, the group waits for it. */
+  private get name(): Effect.Effect<string | undefined> {
+    return Effect.async((resume) => {
+      const tell = (): void => resume(Effect.succeed(this.memberId))
+      if (this.memberId !== undefined || !this.underway) tell()
+      else this.named = tell
+    })
+  }
+
   /** Leaves the group, wherever kafkajs is with it, bounded in time. */
   get leave(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.closing = true
-      const { memberId } = this
-      const said = memberId === undefined ? Effect.void : this.keeper.leave(memberId)
+      const said = Effect.flatMap(
+        this.name,
+        (memberId) => memberId === undefined ? Effect.void : this.keeper.leave(memberId)
+      )
       return Effect.zipRight(
         Effect.timeoutOption(Effect.interruptible(said), leaveTimeout.said),
         Effect.zipRight(

@@ -147,6 +147,6 @@ const transport = (
       })
     },
     endTransaction: (identity, transactionResult) =>
-      viaCoordinator((broker) => broker.endTxn({ ...as(identity), transactionResult }))
+      viaCoordinator((broker) => broker.endTxn({ ...as(identity), transactionResult })).then(() => undefined)
   }
 }

@@ -60,9 +60,16 @@ export const choose = <Args extends ReadonlyArray<unknown>, A>(
 /** Why there is no such version, for an error to say. */
 export const mismatch = (self: Api<never, unknown>, spoken: Spoken): string => {
   const range = spoken.get(self.key)
-  const ours = self.versions.map(({ version }) => version).sort((a, b) => a - b).join(", ")
-  return range === undefined
-    ? `the broker has no ${self.name} request: it is not set up for it, or older than Kafka ${self.since}`
-    : `the broker speaks versions ${range.minVersion} to ${range.maxVersion} of ${self.name}, and this driver ${ours}: ` +
-      `it needs Kafka ${self.since} or later`
+  const ours = self.versions.map(({ version }) => version).sort((a, b) => a - b)
+  if (range === undefined) {
+    return `the broker has no ${self.name} request: it is not set up for it, or older than Kafka ${self.since}`
+  }
+  const { maxVersion, minVersion } = range
+  return `the broker speaks versions ${minVersion} to ${maxVersion} of ${self.name}, and this driver ${
+    ours.join(", ")
+  }: ${
+    ours.every((version) => version < minVersion)
+      ? "the broker is newer than it knows, so look for a newer version of this library"
+      : `it needs Kafka ${self.since} or later`
+  }`
 }

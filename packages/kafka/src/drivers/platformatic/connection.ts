@@ -176,6 +176,7 @@ export class Connection {
       if (options.signal.aborted) throw new ConnectionProblem("this connection was closed")
       const connected = Promise.resolve(inner.connect(address.host, address.port))
       inner.socket.setKeepAlive(true, 60_000)
+      contain(inner.socket)
       self.onSocket(inner.socket, address)
       await connected
       const { apiKeys, finalizedFeatures } = await self.library.apiVersionsV3.api.async(
@@ -326,6 +327,23 @@ const extendInTime = (inner: LibraryConnection): void => {
   }
 }
 
+/**
+ * What the library throws where it cuts what arrives into answers would end the process: one with a negative length. It
+ * ends the connection.
+ */
+const contain = (socket: Net.Socket): void => {
+  const emit = socket.emit.bind(socket) as (event: string | symbol, ...args: Array<unknown>) => boolean
+  socket.emit = (event: string | symbol, ...args: Array<unknown>): boolean => {
+    if (event !== "data") return emit(event, ...args)
+    try {
+      return emit(event, ...args)
+    } catch (error) {
+      socket.destroy(nonsense(error))
+      return true
+    }
+  }
+}
+
 /** After this nothing is sent and nothing arrives any more. */
 const destroy = (inner: LibraryConnection): void => {
   stopExtending(inner)
@@ -341,14 +359,11 @@ const answerIn = <A>(error: unknown): A | undefined =>
 /** What is thrown that is none of the library's own errors comes from reading an answer that makes no sense. */
 const understood = (error: unknown): unknown => {
   const found = meaning(error)
-  return found._tag === "Protocol" && found.code === "CLIENT_ERROR"
-    ? new Misunderstood(
-      "MALFORMED_RESPONSE",
-      "the answer makes no sense: check that a Kafka broker listens there",
-      error
-    )
-    : error
+  return found._tag === "Protocol" && found.code === "CLIENT_ERROR" ? nonsense(error) : error
 }
+
+const nonsense = (cause: unknown): Misunderstood =>
+  new Misunderstood("MALFORMED_RESPONSE", "the answer makes no sense: check that a Kafka broker listens there", cause)
 
 /** What the socket said is more telling than that it is closed. */
 const telling = (error: unknown, lastError: unknown): unknown =>

@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { ConsumerSessionOptions, GroupMetadata } from "../../KafkaClient.ts"
 import * as TopicPartition from "../../TopicPartition.ts"
@@ -58,6 +59,11 @@ class ClassicMember implements Member {
   private beating = false
   /** Whether it is on its way to the next one. */
   private joining = false
+  /**
+   * The request for a member id. Once the coordinator has answered it, the group waits for that member: who leaves has to
+   * know by then who it is.
+   */
+  private asking: Fiber.Fiber<unknown, unknown> | undefined
   /** The numbers of partitions that the last assignment was made from, while it leads. */
   private led: ReadonlyMap<string, number> = new Map()
   private readonly rejoin = new Signal()
@@ -164,26 +170,32 @@ class ClassicMember implements Member {
       assignment === "cooperative" ? this.held.partitions : this.last.partitions,
       this.last.generation
     )
-    return this.coordinator.request(
+    const { instanceId, memberId } = this
+    const request = this.coordinator.request(
       "join group",
       this.apis.joinGroup,
       groupId,
       sessionTimeout,
       rebalanceTimeout,
-      this.memberId,
-      this.instanceId,
+      memberId,
+      instanceId,
       protocolType,
       Protocol.strategies[assignment].map((name) => ({ name, metadata })),
       null
     )
+    if (memberId !== "" || instanceId !== null) return request
+    const learning = Effect.tapError(request, ({ answer, code }) =>
+      Effect.sync(() => {
+        if (code === "MEMBER_ID_REQUIRED" && answer !== undefined) this.memberId = answer.memberId
+      }))
+    return Effect.flatMap(Effect.forkDaemon(learning), (asking) => {
+      this.asking = asking
+      return Fiber.join(asking)
+    })
   }).pipe(
     Effect.catchIf(
-      (refusal) => refusal.code === "MEMBER_ID_REQUIRED" && refusal.answer !== undefined,
-      ({ answer }) =>
-        Effect.suspend(() => {
-          this.memberId = answer!.memberId
-          return this.join
-        })
+      ({ code }) => code === "MEMBER_ID_REQUIRED" && this.memberId !== "",
+      () => this.join
     )
   )
 
@@ -350,10 +362,17 @@ class ClassicMember implements Member {
 
   /** An instance id keeps its place for as long as its session lasts, as it is meant to. */
   private get leave(): Effect.Effect<void> {
+    return Effect.suspend(() => this.asking === undefined ? Effect.void : this.coordinator.heard(this.asking)).pipe(
+      Effect.zipRight(this.goodbye)
+    )
+  }
+
+  private get goodbye(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { memberId } = this
       const { groupId, groupInstanceId } = this.options
       this.memberId = ""
+      this.asking = undefined
       this.generation = notJoined
       this.last = nothing
       this.beating = false

@@ -117,15 +117,22 @@ export class Coordinator {
     ))
   }
 
-  /**
-   * Says goodbye, where there is somebody to say it to, in a fiber of its own, because who leaves may have been
-   * interrupted.
-   */
+  /** Says goodbye, where there is somebody to say it to. */
   goodbye<Args extends ReadonlyArray<unknown>, A>(api: Api<Args, A>, ...args: Args): Effect.Effect<void> {
+    return this.lastly(this.send(undefined, "leave group", api, args))
+  }
+
+  /** Waits for an answer that who leaves has to know, where there is somebody to give it. */
+  heard(asking: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> {
+    return Effect.zipRight(this.lastly(Fiber.await(asking)), Fiber.interruptFork(asking))
+  }
+
+  /** In a fiber of its own, because who leaves may have been interrupted. */
+  private lastly(effect: Effect.Effect<unknown, unknown>): Effect.Effect<void> {
     return Effect.suspend(() =>
       this.silence() >= reachableWithin
         ? Effect.void
-        : Effect.timeout(this.send(undefined, "leave group", api, args), leaveTimeout).pipe(
+        : Effect.timeout(effect, leaveTimeout).pipe(
           Effect.interruptible,
           Effect.forkDaemon,
           Effect.flatMap(Fiber.await),

@@ -41,20 +41,27 @@ const transport = (
   const { transactionTimeout, transactionalId } = options
   const encoder = Records.make(library, options)
 
-  const viaCoordinator = async <Args extends ReadonlyArray<unknown>, A>(
+  const withCoordinator = async <A>(
     type: CoordinatorType,
     name: string,
-    api: Api<Args, A>,
-    ...args: Args
+    use: (connection: Connection.Connection) => Promise<A>
   ): Promise<A> => {
     try {
-      const connection = await cluster.findCoordinator(type, name)
-      return await connection.call(api, ...args)
+      return await use(await cluster.findCoordinator(type, name))
     } catch (error) {
       cluster.forgetCoordinator(type, name)
       throw error
     }
   }
+  const viaCoordinator = <Args extends ReadonlyArray<unknown>, A>(
+    type: CoordinatorType,
+    name: string,
+    api: Api<Args, A>,
+    ...args: Args
+  ): Promise<A> => withCoordinator(type, name, (connection) => connection.call(api, ...args))
+
+  const entersByItself = (connection: Connection.Connection): boolean =>
+    (connection.features.get("transaction.version") ?? 0) >= entering && connection.speaks(apis.endTxnRaising)
 
   return {
     meaning,
@@ -82,21 +89,17 @@ const transport = (
         sequence
       }))
       const encoded = await encoder.request(batches, group.identity)
+      const api = group.identity?.entersByItself === true ? apis.produceEntering : apis.produce
       onSent()
-      return produced(environment, group, await Connection.answered(connection.call(apis.produce, encoded)))
+      return produced(environment, group, await Connection.answered(connection.call(api, encoded)))
     },
     initProducerId: async () =>
       transactionalId === undefined
         ? (await cluster.findAny()).call(apis.initProducerId, null, transactionTimeout, -1n, -1)
-        : viaCoordinator(
-          "transaction",
-          transactionalId,
-          apis.initProducerId,
-          transactionalId,
-          transactionTimeout,
-          -1n,
-          -1
-        ),
+        : withCoordinator("transaction", transactionalId, async (connection) => ({
+          ...await connection.call(apis.initProducerId, transactionalId, transactionTimeout, -1n, -1),
+          entersByItself: entersByItself(connection)
+        })),
     addPartitions: async (identity, partitions) => {
       const topics = Array.from(byTopic(partitions), ([name, same]) => ({
         name,
@@ -120,11 +123,15 @@ const transport = (
     },
     addOffsets: (identity, groupId) =>
       viaCoordinator("transaction", transactionalId ?? "", apis.addOffsetsToTxn, ...as(options, identity), groupId),
-    commitOffsets: ({ producerEpoch, producerId }, { generation, groupId, groupInstanceId, memberId }, offsets) =>
+    commitOffsets: (
+      { entersByItself, producerEpoch, producerId },
+      { generation, groupId, groupInstanceId, memberId },
+      offsets
+    ) =>
       viaCoordinator(
         "group",
         groupId,
-        apis.txnOffsetCommit,
+        entersByItself ? apis.txnOffsetCommitEntering : apis.txnOffsetCommit,
         transactionalId ?? "",
         groupId,
         producerId,
@@ -143,9 +150,17 @@ const transport = (
         }))
       ),
     endTransaction: (identity, committed) =>
-      viaCoordinator("transaction", transactionalId ?? "", apis.endTxn, ...as(options, identity), committed)
+      withCoordinator("transaction", transactionalId ?? "", async (connection) => {
+        const args = [...as(options, identity), committed] as const
+        if (!identity.entersByItself) return void await connection.call(apis.endTxn, ...args)
+        const { producerEpoch, producerId } = await connection.call(apis.endTxnRaising, ...args)
+        return { producerId, producerEpoch, entersByItself: entersByItself(connection) }
+      })
   }
 }
+
+/** The level of the cluster's feature from which on brokers take into a transaction what is written. */
+const entering = 2
 
 const as = (
   { transactionalId }: ProducerSessionOptions,

@@ -40,6 +40,7 @@ export class Pending {
   store(baseOffset: bigint, logAppendTime?: bigint): void {
     this.result = { _tag: "Stored", baseOffset, logAppendTime }
     this.identity?.advance(this.batch.topic, this.batch.partition, this.batch.records.length)
+    this.transactions.stored(this.identity)
   }
 }
 

@@ -7,6 +7,11 @@
 export interface ProducerIdentity {
   readonly producerId: bigint
   readonly producerEpoch: number
+  /**
+   * Whether brokers take into its transaction by themselves what it writes, and raise its epoch at the end of each: the
+   * second part of KIP-890.
+   */
+  readonly entersByItself?: boolean
 }
 
 /** They are int32, and begin again after the largest. */
@@ -21,11 +26,13 @@ export const following = (sequence: number, records: number): number => (sequenc
 export class Identity implements ProducerIdentity {
   readonly producerId: bigint
   readonly producerEpoch: number
+  readonly entersByItself: boolean
   private readonly sequences = new Map<string, Map<number, number>>()
 
-  constructor({ producerEpoch, producerId }: ProducerIdentity) {
+  constructor({ entersByItself = false, producerEpoch, producerId }: ProducerIdentity) {
     this.producerId = producerId
     this.producerEpoch = producerEpoch
+    this.entersByItself = entersByItself
   }
   /** The number of the next record. */
   next(topic: string, partition: number): number {

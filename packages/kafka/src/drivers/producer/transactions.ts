@@ -23,8 +23,15 @@ interface Answer<A> {
 
 /** What a transaction consists of. */
 interface Open {
+  /** Under which it was begun. */
+  readonly identity: Identity
+  /** What may be in it. */
   readonly partitions: Map<string, Set<number>>
   readonly groups: Set<string>
+  /** Whether anything of that certainly is. */
+  begun: boolean
+  /** Whether another identity was asked for since: the first may be fenced by it. */
+  replaced: boolean
 }
 
 export class Transactions {
@@ -66,6 +73,7 @@ export class Transactions {
       if (known !== undefined) return known
       const { requestTimeout: within, transactionalId } = this.options
       const operation = transactionalId === undefined ? "init producer" : "init transactions"
+      if (this.transaction !== undefined) this.transaction.replaced = true
       return Effect.map(
         this.repeat(operation, () => this.transport.initProducerId(), { within }),
         ({ value }) => this.latest = new Identity(value)
@@ -116,8 +124,8 @@ export class Transactions {
     return Effect.suspend((): Effect.Effect<void, SendError> => {
       if (this.options.transactionalId === undefined) return wrongState("the producer has no transactional id")
       if (this.transaction !== undefined) return wrongState("the transaction before has not been ended")
-      return Effect.map(this.identity, () => {
-        this.transaction = { partitions: new Map(), groups: new Set() }
+      return Effect.map(this.identity, (identity) => {
+        this.transaction = { identity, partitions: new Map(), groups: new Set(), begun: false, replaced: false }
         this.broken = false
       })
     })
@@ -129,6 +137,18 @@ export class Transactions {
     return known === undefined ? [] : partitions.filter(({ partition, topic }) => !known.get(topic)?.has(partition))
   }
 
+  /** Something that was sent under this identity is stored. */
+  stored(identity: Identity | undefined): void {
+    if (this.transaction !== undefined && this.transaction.identity === identity) this.transaction.begun = true
+  }
+
+  private enter({ partition, topic }: { readonly topic: string; readonly partition: number }): void {
+    const known = this.transaction?.partitions
+    const same = known?.get(topic)
+    if (same === undefined) known?.set(topic, new Set([partition]))
+    else same.add(partition)
+  }
+
   /** Puts partitions into the transaction; answers the error of each that can not be in it. */
   add(
     partitions: ReadonlyArray<{ readonly topic: string; readonly partition: number }>
@@ -136,6 +156,10 @@ export class Transactions {
     return Effect.gen(this, function*() {
       const identity = yield* this.identity
       const errors: Array<unknown> = partitions.map(() => undefined)
+      if (identity.entersByItself) {
+        for (const one of partitions) this.enter(one)
+        return errors
+      }
       for (;;) {
         const left = partitions.filter((_, i) => errors[i] === undefined)
         const wanted = this.missing(left)
@@ -152,10 +176,8 @@ export class Transactions {
         )
         for (const { error, partition, topic } of value) {
           if (error === undefined) {
-            const known = this.transaction?.partitions
-            const same = known?.get(topic)
-            if (same === undefined) known?.set(topic, new Set([partition]))
-            else same.add(partition)
+            this.enter({ topic, partition })
+            if (this.transaction !== undefined) this.transaction.begun = true
           } else if (this.transport.protocolCode(error)?.code !== "OPERATION_NOT_ATTEMPTED") {
             errors[partitions.findIndex((one) => one.topic === topic && one.partition === partition)] = error
           }
@@ -174,17 +196,20 @@ export class Transactions {
       if (offsets.length === 0) return
       const identity = yield* this.identity
       const { groupId } = group
-      if (!open.groups.has(groupId)) {
+      if (identity.entersByItself) open.groups.add(groupId)
+      else if (!open.groups.has(groupId)) {
         yield* this.repeat("add offsets to transaction", () => this.transport.addOffsets(identity, groupId), {
           group: groupId
         })
         open.groups.add(groupId)
+        open.begun = true
       }
       yield* this.repeat(
         "send offsets to transaction",
         () => this.transport.commitOffsets(identity, group, offsets),
         { group: groupId, refine: (error) => this.offsetsError(error, offsets) }
       )
+      open.begun = true
     })
   }
 
@@ -227,10 +252,16 @@ export class Transactions {
         this.latest = undefined
         return Effect.map(this.identity, () => this.ended())
       })
-      if (this.broken) return takeOver
-      return Effect.catchAll(
-        this.end(open, false),
-        (error) => error._tag === "ProducerFencedError" ? Effect.fail(error) : takeOver
+      // an end that raises the epoch does the same, and takes nothing from a newer producer
+      const end = Effect.suspend(() =>
+        this.broken && (open.replaced || !open.identity.entersByItself)
+          ? Effect.succeed(false)
+          : Effect.as(this.end(open, false), true)
+      )
+      // nobody asks for another identity meanwhile
+      return this.oneIdentity.withPermits(1)(end).pipe(
+        Effect.catchAll((error) => error._tag === "ProducerFencedError" ? Effect.fail(error) : Effect.succeed(false)),
+        Effect.flatMap((ended) => ended ? Effect.void : takeOver)
       )
     })
   }
@@ -243,18 +274,29 @@ export class Transactions {
   private end(open: Open, transactionResult: boolean, onLost?: (error: unknown) => void): Effect.Effect<void, Failure> {
     return Effect.gen(this, function*() {
       if (open.partitions.size > 0 || open.groups.size > 0) {
-        const identity = yield* this.identity
-        yield* this.repeat(
+        if (this.fenced !== undefined) return yield* this.fenced
+        // of what has nothing in it a broker that has not heard of it takes an abort alone
+        const committed = transactionResult && open.begun
+        const { value } = yield* this.repeat(
           transactionResult ? "commit transaction" : "abort transaction",
           () =>
-            this.transport.endTransaction(identity, transactionResult).catch((error: unknown) => {
+            this.transport.endTransaction(open.identity, committed).catch((error: unknown) => {
               if (this.transport.protocolCode(error) === undefined) onLost?.(error)
               throw error
-            })
+            }),
+          { refine: (error) => committed ? this.endedByOthers(open, error) : undefined }
         )
+        if (value !== undefined) this.latest = new Identity(value)
       }
       this.ended()
     })
+  }
+
+  /** The coordinator has aborted it, which has gone on for too long, and raised the epoch: as if it were fenced. */
+  private endedByOthers({ identity }: Open, error: unknown): ProducerFencedError | undefined {
+    return identity.entersByItself && this.transport.protocolCode(error)?.code === "INVALID_TXN_STATE"
+      ? this.fence(error)
+      : undefined
   }
 
   // -------------------------------------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ export interface Transport {
     group: GroupMetadata,
     offsets: ReadonlyArray<OffsetAndMetadata>
   ) => Promise<unknown>
-  readonly endTransaction: (identity: Identity, committed: boolean) => Promise<unknown>
+  /** Answers who we are from then on, where the coordinator has raised the epoch. */
+  readonly endTransaction: (identity: Identity, committed: boolean) => Promise<ProducerIdentity | undefined>
 }
 
 export type About = Pick<Attempt, "topic" | "partition" | "group" | "transactionalId"> & { readonly millis?: number }
