@@ -23,6 +23,7 @@ import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Consumer from "./Consumer.ts"
 import { type Handler, type Hooks, HooksId } from "./engine/consumer/forEach.ts"
+import { millisOf } from "./engine/duration.ts"
 import * as Observe from "./engine/observe.ts"
 import * as Reading from "./engine/reading.ts"
 import * as deliver from "./engine/worker/deliver.ts"
@@ -437,8 +438,8 @@ const check = (
   )
   refuse(
     "timeout",
-    timeout === undefined || Duration.toMillis(timeout) > 0,
-    "must be above zero: leave it out where there is no limit"
+    timeout === undefined || (millisOf(timeout) ?? 0) > 0,
+    "must be a duration above zero: leave it out where there is no limit"
   )
   refuse(
     "deadLetter",
@@ -451,9 +452,15 @@ const check = (
     "is a topic that the worker reads: its dead letters would come back to it without end"
   )
   refuse("deadLetterWhen", options.deadLetterWhen === undefined || dead, "is set, and there is no deadLetter topic")
+  const { onDecodeFailure } = options
   refuse(
     "onDecodeFailure",
-    options.onDecodeFailure !== "dead-letter" || dead,
+    onDecodeFailure === undefined || ["fail", "skip", "dead-letter"].includes(onDecodeFailure),
+    `must be "fail", "skip" or "dead-letter", and is ${String(onDecodeFailure)}`
+  )
+  refuse(
+    "onDecodeFailure",
+    onDecodeFailure !== "dead-letter" || dead,
     "is \"dead-letter\", and there is no deadLetter topic"
   )
   refuse(
