@@ -18,15 +18,14 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Alarm from "./drivers/alarm.ts"
 import * as AdminSession from "./drivers/inmemory/AdminSession.ts"
-import { Alarm } from "./drivers/inmemory/Alarm.ts"
 import { Cluster } from "./drivers/inmemory/Cluster.ts"
 import * as ConsumerSession from "./drivers/inmemory/ConsumerSession.ts"
 import * as Controls from "./drivers/inmemory/Controls.ts"
 import * as Network from "./drivers/inmemory/Network.ts"
 import * as ProducerSession from "./drivers/inmemory/ProducerSession.ts"
 import * as Settings from "./drivers/inmemory/Settings.ts"
-import { Signal } from "./drivers/inmemory/Signal.ts"
 import { KafkaClient, type OffsetAndMetadata, type Service } from "./KafkaClient.ts"
 import type { ClientError, ConsumerError, UnknownTopicError } from "./KafkaError.ts"
 import type * as RecordHeaders from "./RecordHeaders.ts"
@@ -332,14 +331,13 @@ export interface Broker {
 export class InMemoryBroker extends Context.Tag("@coffeebuddy/kafka/InMemoryBroker")<InMemoryBroker, Broker>() {}
 
 /** Lets the brokers do what is due, while there are any. */
-const keepTime = (cluster: Cluster, earlier: Signal, scope: Scope.Scope): Effect.Effect<never> => {
+const keepTime = (cluster: Cluster, alarm: Alarm.Alarm): Effect.Effect<never> => {
   const { timers } = cluster
-  const alarm = new Alarm(earlier, scope)
   return Effect.forever(Effect.suspend(() => {
-    earlier.take()
-    if (cluster.anyBroker === undefined) return earlier.wait
+    alarm.silence()
+    if (cluster.anyBroker === undefined) return alarm.sleep(Infinity)
     timers.runDue()
-    return Effect.zipRight(alarm.set(timers.next() ?? Number.POSITIVE_INFINITY, timers.now()), earlier.wait)
+    return alarm.sleep(timers.next() ?? Infinity)
   }))
 }
 
@@ -353,9 +351,9 @@ const make = (
     const { timings } = settings
     const cluster = new Cluster(settings.cluster, () => clock.unsafeCurrentTimeMillis())
     const network = new Network.Network(cluster, scope)
-    const earlier = new Signal()
-    cluster.timers.onEarlier = () => earlier.raise()
-    yield* Effect.forkScoped(keepTime(cluster, earlier, scope))
+    const alarm = yield* Alarm.make
+    cluster.timers.onEarlier = alarm.ring
+    yield* Effect.forkScoped(keepTime(cluster, alarm))
 
     const client: Service = {
       driver: "in-memory",
@@ -364,7 +362,7 @@ const make = (
       openProducer: (options) => ProducerSession.open(cluster, network, timings, options),
       openAdmin: AdminSession.open(cluster, network, timings)
     }
-    const broker = Controls.make(cluster, network, scope, timings, () => earlier.raise())
+    const broker = Controls.make(cluster, network, scope, timings, alarm.ring)
     return Context.make(KafkaClient, client).pipe(Context.add(InMemoryBroker, broker))
   })
 
