@@ -1,3 +1,4 @@
+import * as Layer from "effect/Layer"
 import type { Parameters } from "../harness/model.ts"
 
 /** The driver's layer by the name the parameters give, loaded only when it is asked for. */
@@ -8,10 +9,9 @@ export const driver = async (parameters: Parameters) => {
     case "platformatic":
       return (await import("@coffeebuddy/kafka/Platformatic")).layer
     case "memory":
-      return (await import("@coffeebuddy/kafka/InMemoryKafka")).layerWith({
-        autoCreateTopics: true,
-        defaultPartitions: 6
-      })
+      return Layer.orDie(
+        (await import("@coffeebuddy/kafka/InMemoryKafka")).layerWith({ autoCreateTopics: true, defaultPartitions: 6 })
+      )
     default:
       throw new Error(`there is no driver "${String(parameters["driver"])}"`)
   }

@@ -285,7 +285,9 @@ export interface Service {
   readonly commitWithin: (
     count: number,
     within: Duration.DurationInput
-  ) => <A extends ConsumerRecord.Any, E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E | CommitError, R>
+  ) => <A extends ConsumerRecord.Any, E, R>(
+    self: Stream.Stream<A, E, R>
+  ) => Stream.Stream<A, E | CommitError | ConsumerError, R>
   /** See the function of the same name. */
   readonly forEach: <const S extends Source, E, R, const O extends AnyForEachOptions = ForEachOptions>(
     source: S,
@@ -503,6 +505,12 @@ const makeService = (
       ? Effect.void
       : refuse(`${what}: ${problems.map(({ option, reason }) => `${option} ${reason}`).join("; ")}`)
 
+  const readable = (source: Source, options: AnyStreamOptions | undefined): Effect.Effect<void, ConsumerError> =>
+    Effect.zipRight(
+      sensible(source, options?.partitions),
+      noProblem("a stream", Reading.ofDecodeFailure(options?.onDecodeFailure, ["fail", "skip", "either"]))
+    )
+
   const open = (subscriber: Subscriber.Subscriber): Effect.Effect<void, StreamError, Scope.Scope> =>
     Effect.acquireRelease(
       Effect.suspend(() => {
@@ -534,7 +542,7 @@ const makeService = (
     ends: (from: Subscriber.Source) => Effect.Effect<ReadonlyMap<TopicPartition.Key, bigint> | undefined, StreamError>
   ): Stream.Stream<streams.Element, unknown, unknown> =>
     Stream.unwrapScoped(Effect.gen(function*() {
-      yield* sensible(source, options?.partitions)
+      yield* readable(source, options)
       const { from, readOptions } = read(source, options)
       yield* check(from)
       const lane = loop.makeLane()
@@ -552,7 +560,7 @@ const makeService = (
     unknown
   > =>
     Stream.unwrapScoped(Effect.gen(function*() {
-      yield* sensible(source, options?.partitions)
+      yield* readable(source, options)
       const { from, readOptions } = read(source, options)
       yield* check(from)
       const queue = yield* Queue.unbounded<
@@ -592,7 +600,10 @@ const makeService = (
   ): Effect.Effect<void, unknown, unknown> =>
     Effect.scoped(Effect.gen(function*() {
       yield* sensible(source, options?.partitions)
-      yield* noProblem("forEach", Reading.ofForEach(options ?? {}))
+      yield* noProblem("forEach", [
+        ...Reading.ofForEach(options ?? {}),
+        ...Reading.ofDecodeFailure(options?.onDecodeFailure, ["fail", "skip"])
+      ])
       const { from, readOptions } = read(source, options)
       const hooks = options?.[HooksId]
       yield* check(from)
@@ -688,7 +699,10 @@ const makeService = (
   const commitWithin: Service["commitWithin"] = (count, within) => (self) =>
     Stream.unwrapScoped(Effect.map(
       Effect.acquireRelease(
-        Effect.sync(() => loop.commits.makeDeferred(count, Duration.toMillis(within))),
+        Effect.map(
+          noProblem("commitWithin", Reading.ofCommitWithin(count, within)),
+          () => loop.commits.makeDeferred(count, Duration.toMillis(within))
+        ),
         // what has flowed through is committed, however the stream ends; the loop has said where it could not
         (deferred) =>
           Effect.zipRight(
@@ -725,9 +739,12 @@ const makeService = (
       ((source: Source, options?: AnyStreamOptions) =>
         merged(source, options, () => Effect.succeed(undefined))) as Service["stream"],
     partitionedStream: partitioned as Service["partitionedStream"],
-    streamUntil:
-      ((topic: Topic.Any, bound: Bound, options?: AnyStreamOptions) =>
-        merged(topic, options, endsOf(bound))) as Service["streamUntil"],
+    streamUntil: ((topic: Topic.Any, bound: Bound, options?: AnyStreamOptions) => {
+      const problem = Reading.ofBound(bound)
+      return problem === undefined
+        ? merged(topic, options, endsOf(bound))
+        : Stream.fail(refuse(`streamUntil: ${problem}`))
+    }) as Service["streamUntil"],
     commit,
     commitWithin,
     forEach: forEach as Service["forEach"],
@@ -833,6 +850,8 @@ export const partitionedStream = <const S extends Source, const O extends AnyStr
  *
  * Where other members of the group own some of the partitions, it ends with the ones that this consumer owns.
  *
+ * Fails with a `ConsumerError` where the bound is none: a negative offset, or what is no time.
+ *
  * @since 0.1.0
  * @category streams
  */
@@ -868,13 +887,16 @@ export const commit = (
  * A commit that comes too late, after its partition has moved on, is reported as an event and does not fail the
  * stream: the records are read again by the new owner. Any other failure of a commit fails the stream.
  *
+ * `count` is a whole number above zero, or `Infinity` where time alone decides; `within` is a duration of at least zero.
+ * Anything else fails the stream with a `ConsumerError` before it reads.
+ *
  * @since 0.1.0
  * @category offsets
  */
 export const commitWithin = (count: number, within: Duration.DurationInput) =>
 <A extends ConsumerRecord.Any, E, R>(
   self: Stream.Stream<A, E, R>
-): Stream.Stream<A, E | CommitError, R | Consumer> =>
+): Stream.Stream<A, E | CommitError | ConsumerError, R | Consumer> =>
   Stream.unwrap(Effect.map(Consumer, (consumer) => consumer.commitWithin(count, within)(self)))
 
 /**

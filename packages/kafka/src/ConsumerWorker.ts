@@ -7,7 +7,6 @@
  */
 import type * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
-import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -24,7 +23,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Consumer from "./Consumer.ts"
 import { type Handler, type Hooks, HooksId } from "./engine/consumer/forEach.ts"
 import * as Observe from "./engine/observe.ts"
-import * as Reading from "./engine/reading.ts"
+import { check } from "./engine/worker/check.ts"
 import * as deliver from "./engine/worker/deliver.ts"
 import * as failures from "./engine/worker/failures.ts"
 import * as forward from "./engine/worker/forward.ts"
@@ -412,70 +411,6 @@ const single = <A, E, R>(
 const wrap = (groupId: string) => <E>(error: E | Failure): WorkerError | Failure =>
   failures.isOwn(error) ? error : new WorkerError({ groupId, cause: error })
 
-const readsItself = (source: Consumer.Source, deadLetter: Options["deadLetter"]): boolean => {
-  if (deadLetter === undefined || typeof deadLetter === "boolean" || Topic.isPattern(source)) return false
-  const slug = typeof deadLetter === "string" ? deadLetter : deadLetter.slug
-  return (Topic.isTopic(source) ? [source] : source).some((topic) => topic.slug === slug)
-}
-
-/** What contradicts itself, or says nothing. */
-const check = (
-  source: Consumer.Source,
-  options: Options<never, unknown>,
-  batchSize: number | undefined
-): Effect.Effect<void, ConfigError.ConfigError> => {
-  const problems: Array<ConfigError.ConfigError> = []
-  const refuse = (name: string, ok: boolean, reason: string): void => {
-    if (!ok) problems.push(ConfigError.InvalidData(["ConsumerWorker", name], reason))
-  }
-  const { deadLetter, retry, retryTopics, timeout } = options
-  const dead = deadLetter !== undefined && deadLetter !== false
-  refuse(
-    "batchSize",
-    batchSize === undefined || (Number.isInteger(batchSize) && batchSize > 0),
-    "must be a whole number above zero"
-  )
-  refuse(
-    "timeout",
-    timeout === undefined || Duration.toMillis(timeout) > 0,
-    "must be above zero: leave it out where there is no limit"
-  )
-  refuse(
-    "deadLetter",
-    typeof deadLetter !== "string" || Topic.isValidName(deadLetter),
-    `"${String(deadLetter)}" is no topic name`
-  )
-  refuse(
-    "deadLetter",
-    !readsItself(source, deadLetter),
-    "is a topic that the worker reads: its dead letters would come back to it without end"
-  )
-  refuse("deadLetterWhen", options.deadLetterWhen === undefined || dead, "is set, and there is no deadLetter topic")
-  refuse(
-    "onDecodeFailure",
-    options.onDecodeFailure !== "dead-letter" || dead,
-    "is \"dead-letter\", and there is no deadLetter topic"
-  )
-  refuse(
-    "retryWhile",
-    options.retryWhile === undefined || retry !== undefined || retryTopics !== undefined,
-    "is set, and there is neither retry nor retryTopics"
-  )
-  refuse(
-    "retryTopics",
-    retryTopics === undefined || (Topic.isTopic(source) && source.slug === retryTopics.slug),
-    `are those of the topic "${retryTopics?.slug}": the worker must read that one, and no other`
-  )
-  refuse(
-    "retryTopics",
-    retryTopics?.order !== "key" || options.ordering !== "unordered",
-    "keep the order of keys, and ordering is \"unordered\": use order \"none\""
-  )
-  for (const { option, reason } of Reading.ofForEach(options)) refuse(option, false, reason)
-  const [first, ...rest] = problems
-  return first === undefined ? Effect.void : Effect.fail(rest.reduce(ConfigError.And, first))
-}
-
 /** Where the dead letters of a topic go, by the slug of the topic. */
 const deadLetterOf = (
   deadLetter: boolean | string | Topic.Any | undefined,
@@ -515,7 +450,7 @@ const prepare = <E, R>(
   batchSize: number | undefined
 ) =>
   Effect.gen(function*() {
-    yield* check(source, options as Options<never, unknown>, batchSize)
+    yield* check(source, options, batchSize)
     const registry = yield* TopicRegistry
     const client = yield* KafkaClient
     const clock = yield* Effect.clock

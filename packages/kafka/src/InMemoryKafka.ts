@@ -12,19 +12,20 @@
  *
  * @since 0.1.0
  */
+import type * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Alarm from "./drivers/alarm.ts"
 import * as AdminSession from "./drivers/inmemory/AdminSession.ts"
-import { Alarm } from "./drivers/inmemory/Alarm.ts"
 import { Cluster } from "./drivers/inmemory/Cluster.ts"
 import * as ConsumerSession from "./drivers/inmemory/ConsumerSession.ts"
 import * as Controls from "./drivers/inmemory/Controls.ts"
 import * as Network from "./drivers/inmemory/Network.ts"
 import * as ProducerSession from "./drivers/inmemory/ProducerSession.ts"
-import { Signal } from "./drivers/inmemory/Signal.ts"
+import * as Settings from "./drivers/inmemory/Settings.ts"
 import { KafkaClient, type OffsetAndMetadata, type Service } from "./KafkaClient.ts"
 import type { ClientError, ConsumerError, UnknownTopicError } from "./KafkaError.ts"
 import type * as RecordHeaders from "./RecordHeaders.ts"
@@ -330,41 +331,29 @@ export interface Broker {
 export class InMemoryBroker extends Context.Tag("@coffeebuddy/kafka/InMemoryBroker")<InMemoryBroker, Broker>() {}
 
 /** Lets the brokers do what is due, while there are any. */
-const keepTime = (cluster: Cluster, earlier: Signal, scope: Scope.Scope): Effect.Effect<never> => {
+const keepTime = (cluster: Cluster, alarm: Alarm.Alarm): Effect.Effect<never> => {
   const { timers } = cluster
-  const alarm = new Alarm(earlier, scope)
   return Effect.forever(Effect.suspend(() => {
-    earlier.take()
-    if (cluster.anyBroker === undefined) return earlier.wait
+    alarm.silence()
+    if (cluster.anyBroker === undefined) return alarm.sleep(Infinity)
     timers.runDue()
-    return Effect.zipRight(alarm.set(timers.next() ?? Number.POSITIVE_INFINITY, timers.now()), earlier.wait)
+    return alarm.sleep(timers.next() ?? Infinity)
   }))
 }
 
 const make = (
   options: Options
-): Effect.Effect<Context.Context<KafkaClient | InMemoryBroker>, never, Scope.Scope> =>
+): Effect.Effect<Context.Context<KafkaClient | InMemoryBroker>, ConfigError.ConfigError, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
     const clock = yield* Effect.clock
-    const cluster = new Cluster({
-      brokers: options.brokers ?? 1,
-      autoCreateTopics: options.autoCreateTopics ?? false,
-      defaultPartitions: options.defaultPartitions ?? 1,
-      initialRebalanceDelay: Duration.toMillis(options.initialRebalanceDelay ?? 0),
-      minSessionTimeout: Duration.toMillis(options.minSessionTimeout ?? "6 seconds"),
-      maxSessionTimeout: Duration.toMillis(options.maxSessionTimeout ?? "30 minutes"),
-      offsetsRetention: Duration.toMillis(options.offsetsRetention ?? "7 days"),
-      maxTransactionTimeout: Duration.toMillis(options.maxTransactionTimeout ?? "15 minutes")
-    }, () => clock.unsafeCurrentTimeMillis())
+    const settings = yield* Settings.make(options)
+    const { timings } = settings
+    const cluster = new Cluster(settings.cluster, () => clock.unsafeCurrentTimeMillis())
     const network = new Network.Network(cluster, scope)
-    const timings = {
-      connectionTimeout: Duration.toMillis(options.connectionTimeout ?? "10 seconds"),
-      metadataRefresh: Duration.toMillis(options.metadataRefresh ?? "5 minutes")
-    }
-    const earlier = new Signal()
-    cluster.timers.onEarlier = () => earlier.raise()
-    yield* Effect.forkScoped(keepTime(cluster, earlier, scope))
+    const alarm = yield* Alarm.make
+    cluster.timers.onEarlier = alarm.ring
+    yield* Effect.forkScoped(keepTime(cluster, alarm))
 
     const client: Service = {
       driver: "in-memory",
@@ -373,7 +362,7 @@ const make = (
       openProducer: (options) => ProducerSession.open(cluster, network, timings, options),
       openAdmin: AdminSession.open(cluster, network, timings)
     }
-    const broker = Controls.make(cluster, network, scope, timings, () => earlier.raise())
+    const broker = Controls.make(cluster, network, scope, timings, alarm.ring)
     return Context.make(KafkaClient, client).pipe(Context.add(InMemoryBroker, broker))
   })
 
@@ -381,10 +370,12 @@ const make = (
  * An in-process Kafka with its own settings: the driver, and the brokers' controls for tests. Each time it is built it
  * is a new one; share the layer to share the brokers.
  *
+ * Fails with a `ConfigError` that lists every option that is none: no broker at all, a duration below zero.
+ *
  * @since 0.1.0
  * @category layers
  */
-export const layerWith = (options: Options): Layer.Layer<KafkaClient | InMemoryBroker> =>
+export const layerWith = (options: Options): Layer.Layer<KafkaClient | InMemoryBroker, ConfigError.ConfigError> =>
   Layer.scopedContext(make(options))
 
 /**
@@ -393,4 +384,4 @@ export const layerWith = (options: Options): Layer.Layer<KafkaClient | InMemoryB
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<KafkaClient | InMemoryBroker> = layerWith({})
+export const layer: Layer.Layer<KafkaClient | InMemoryBroker> = Layer.orDie(layerWith({}))

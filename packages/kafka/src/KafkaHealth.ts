@@ -4,10 +4,14 @@
  *
  * @since 0.1.0
  */
+import type * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import { ConfigProblems, shown } from "./engine/configProblems.ts"
+import { millisOf } from "./engine/duration.ts"
 import { Tracker } from "./KafkaActivity.ts"
 import type * as KafkaActivity from "./KafkaActivity.ts"
 import { combine, KafkaObserver } from "./KafkaEvent.ts"
@@ -114,6 +118,8 @@ export class KafkaHealth extends Context.Tag("@coffeebuddy/kafka/KafkaHealth")<K
  * Ready is a consumer that has joined its group, was told its partitions and knows where to start in each. Live is one
  * whose run loop turns, and that makes progress where there are records. A process without consumers is both.
  *
+ * Fails with a `ConfigError` where a timeout is not above zero.
+ *
  * @example
  * ```ts
  * import { Consumer, InMemoryKafka, KafkaHealth, TopicRegistry } from "@coffeebuddy/kafka"
@@ -131,16 +137,12 @@ export class KafkaHealth extends Context.Tag("@coffeebuddy/kafka/KafkaHealth")<K
  * @since 0.1.0
  * @category layers
  */
-export const layerWith = (options: Options): Layer.Layer<KafkaHealth> =>
+export const layerWith = (options: Options): Layer.Layer<KafkaHealth, ConfigError.ConfigError> =>
   Layer.effectContext(Effect.gen(function*() {
     const clock = yield* Effect.clock
     const before = yield* KafkaObserver
     const tracker = new Tracker()
-    const limits: Limits = {
-      groups: options.groups ?? [],
-      loopTimeout: Duration.toMillis(options.loopTimeout ?? "30 seconds"),
-      progressTimeout: Duration.toMillis(options.progressTimeout ?? "10 minutes")
-    }
+    const limits = yield* limitsOf(options)
     const health = Context.make(KafkaHealth, {
       report: Effect.sync(() => assess(tracker, limits, clock.unsafeCurrentTimeMillis()))
     })
@@ -160,7 +162,7 @@ export const layerWith = (options: Options): Layer.Layer<KafkaHealth> =>
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<KafkaHealth> = layerWith({})
+export const layer: Layer.Layer<KafkaHealth> = Layer.orDie(layerWith({}))
 
 /**
  * How it is now.
@@ -178,6 +180,22 @@ interface Limits {
   readonly groups: ReadonlyArray<string>
   readonly loopTimeout: number
   readonly progressTimeout: number
+}
+
+const limitsOf = (options: Options): Either.Either<Limits, ConfigError.ConfigError> => {
+  const problems = new ConfigProblems()
+  const millis = (name: "loopTimeout" | "progressTimeout", otherwise: Duration.DurationInput): number => {
+    const input = options[name] ?? otherwise
+    const out = millisOf(input) ?? 0
+    if (!(out > 0)) problems.add(["KafkaHealth", name], `expected a duration above zero, found ${shown(input)}`)
+    return out
+  }
+  const limits: Limits = {
+    groups: options.groups ?? [],
+    loopTimeout: millis("loopTimeout", "30 seconds"),
+    progressTimeout: millis("progressTimeout", "10 minutes")
+  }
+  return problems.orElse(() => limits)
 }
 
 const assess = (tracker: Tracker, limits: Limits, now: number): Report => {

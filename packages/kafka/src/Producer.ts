@@ -288,6 +288,10 @@ export const flush: Effect.Effect<void, never, Producer> = Effect.flatMap(Produc
  * Runs an effect whose records are committed together, or not at all: if the effect fails or is interrupted, or one of
  * its records does, no reader that reads committed records ever sees any of them.
  *
+ * A record that could not be sent in the first place is none of them: it is too large, can't be serialized, or has no
+ * partition to go to. Its `send` fails, and so does the transaction, unless the program handles the error; it may then
+ * send something else in its place. Whoever forks a `send` has to join it, or nobody hears of that.
+ *
  * Needs a `transactionalId`. A producer has one transaction at a time; others wait. There are no nested ones, and a
  * producer with a `transactionalId` sends nothing outside.
  *

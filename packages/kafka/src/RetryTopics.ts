@@ -4,7 +4,8 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
+import { millisOf } from "./engine/duration.ts"
 import { rawTopic } from "./engine/worker/raw.ts"
 import type * as Topic from "./Topic.ts"
 
@@ -85,7 +86,7 @@ export const make = (topic: Topic.Any, options: Options): RetryTopics => {
   const shared = rawTopic(topic, `${topic.slug}.retry`)
   const used = new Set<string>()
   const stages = options.delays.map((input): Stage => {
-    const delay = Duration.toMillis(input)
+    const delay = millisOf(input) ?? 0
     if (!Number.isSafeInteger(delay) || delay <= 0) {
       throw new TypeError(
         `the retry topics of "${topic.slug}": ${

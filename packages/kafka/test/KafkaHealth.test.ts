@@ -52,6 +52,19 @@ describe("KafkaHealth", () => {
       expect(report.consumers[0]?.problems).toEqual(["there is no consumer of this group yet"])
     }))
 
+  it.effect("limits that nobody could keep are refused, all at once", () =>
+    Effect.gen(function*() {
+      for (const odd of [0, -1, Number.NaN, "soon"]) {
+        // as a program without types has them
+        const options = { loopTimeout: odd, progressTimeout: odd } as KafkaHealth.Options
+        const error = yield* Effect.flip(Effect.provide(KafkaHealth.report, KafkaHealth.layerWith(options)))
+        for (const name of ["loopTimeout", "progressTimeout"]) {
+          expect(String(error)).toContain(`KafkaHealth.${name}`)
+          expect(String(error)).toContain(`found "${odd}"`)
+        }
+      }
+    }))
+
   it.effect("is ready from the assignment on, not while the group rebalances, and again after it", () =>
     Effect.gen(function*() {
       yield* tell(turned, { _tag: "Rebalancing", groupId })

@@ -1,8 +1,8 @@
 /** What is wrong with how records are to be read and handled, as far as that can be said before anything is read. */
-import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
-import type { ForEachOptions, Source, StreamOptions, TransformOptions } from "../Consumer.ts"
+import type * as Duration from "effect/Duration"
+import type { Bound, ForEachOptions, Source, StreamOptions, TransformOptions } from "../Consumer.ts"
 import * as Topic from "../Topic.ts"
+import { millisOf } from "./duration.ts"
 
 export type Handling = Pick<
   ForEachOptions,
@@ -27,21 +27,23 @@ const counts = <K extends string>(
       : [{ option, reason: `must be a whole number above zero, and is ${value}` }]
   })
 
-/** Effect takes a negative number for zero, and one that is none as well. */
-const isDuration = (input: Duration.DurationInput): boolean =>
-  typeof input === "number" ? input >= 0 : Option.isSome(Duration.decodeUnknown(input))
+const durations = <K extends string>(
+  options: { readonly [Option in K]?: Duration.DurationInput | undefined },
+  names: ReadonlyArray<K>
+): Array<Problem> =>
+  names.flatMap((option) => {
+    const input = options[option]
+    return input === undefined || millisOf(input) !== undefined
+      ? []
+      : [{ option, reason: `must be a duration of at least zero, and is ${String(input)}` }]
+  })
 
 export const ofForEach = (options: Handling): ReadonlyArray<Problem> => {
   const problems = [
     ...counts(options, ["concurrency"]),
-    ...counts(options, ["commitCount", "maxAhead"], "any number")
+    ...counts(options, ["commitCount", "maxAhead"], "any number"),
+    ...durations(options, ["commitWithin", "gracePeriod"])
   ]
-  for (const option of ["commitWithin", "gracePeriod"] as const) {
-    const input = options[option]
-    if (input !== undefined && !isDuration(input)) {
-      problems.push({ option, reason: `must be a duration of at least zero, and is ${String(input)}` })
-    }
-  }
   const { ordering } = options
   if (ordering !== undefined && !["partition", "key", "unordered"].includes(ordering)) {
     problems.push({
@@ -55,6 +57,30 @@ export const ofForEach = (options: Handling): ReadonlyArray<Problem> => {
 export const ofTransform = (options: TransformOptions): ReadonlyArray<Problem> =>
   counts(options, ["concurrency", "maxRecords"], "any number")
 
+/** Of what becomes of a record that can't be decoded. */
+export const ofDecodeFailure = (action: unknown, allowed: ReadonlyArray<string>): ReadonlyArray<Problem> =>
+  action === undefined || typeof action === "function" || allowed.some((one) => one === action)
+    ? []
+    : [{
+      option: "onDecodeFailure",
+      reason: `must be ${allowed.map((one) => `"${one}"`).join(", ")} or a function, and is ${String(action)}`
+    }]
+
+/** `undefined` is a missing argument here, and no default. */
+export const ofCommitWithin = (count: number, within: Duration.DurationInput): ReadonlyArray<Problem> => [
+  ...counts({ count: count ?? Number.NaN }, ["count"], "any number"),
+  ...durations({ within: within ?? Number.NaN }, ["within"])
+]
+
+/** Of where a stream is to end. What is no time is found where it is looked up. */
+export const ofBound = (bound: Bound): string | undefined => {
+  if (bound === "end") return undefined
+  if (typeof bound !== "object" || bound === null) return `${String(bound)} is no bound`
+  const offsets = "offset" in bound ? [bound.offset] : "offsets" in bound ? [...bound.offsets.values()] : []
+  const wrong = offsets.filter((offset) => !isOffset(offset))
+  return wrong.length === 0 ? undefined : `${wrong.map(String).join(", ")} is no offset to end at`
+}
+
 /** Of what is read, and of the partitions that are named. */
 export const ofSource = (source: Source, partitions: StreamOptions["partitions"]): string | undefined => {
   const topics = Topic.isPattern(source) ? undefined : new Set(Topic.isTopic(source) ? [source] : source)
@@ -65,6 +91,7 @@ export const ofSource = (source: Source, partitions: StreamOptions["partitions"]
   const starts = new Map<number, unknown>()
   for (const one of partitions) {
     const { offset, partition } = typeof one === "number" ? { partition: one, offset: undefined } : one
+    if (!Number.isSafeInteger(partition) || partition < 0) return `partitions: ${partition} is no partition`
     if (offset !== undefined && offset !== "earliest" && offset !== "latest" && !isOffset(offset)) {
       return `partitions: ${String(offset)} is no offset to begin at`
     }

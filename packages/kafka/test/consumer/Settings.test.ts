@@ -44,6 +44,7 @@ describe("a consumer's settings", () => {
     expect(odd({ sessionTimeout: "soon" })).toContain("found \"soon\"")
     expect(odd({ stopTimeout: "Infinity" })).toContain("stopTimeout")
     expect(odd({ stopTimeout: -1 })).toContain("stopTimeout")
+    expect(odd({ stopTimeout: Number.NaN })).toContain("stopTimeout")
     expect(odd({ unavailableAfter: "40 days" })).toContain("found \"40 days\"")
     expect(odd({ autoOffsetReset: "first" })).toContain(
       `expected one of "earliest", "latest", "fail", found "first"`

@@ -43,6 +43,55 @@ describe("Consumer.stream", () => {
       expect(yield* kafka.committed("group")).toEqual([{ topic: "runs", partition: 0, offset: 7n }])
     }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
 
+  it.effect("commitWithin refuses what is no count and no duration before anything is read", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(1))
+      // as a program without types has them
+      const odd = (count: unknown, within: unknown) =>
+        Consumer.commitWithin(count as number, within as number)(
+          Stream.tap(Consumer.stream(Runs), () => Effect.dieMessage("it was read"))
+        ).pipe(Stream.runDrain, Effect.flip)
+      for (const count of [0, -1, 1.5, Number.NaN, "many"]) {
+        expect(yield* odd(count, "1 second")).toMatchObject({
+          _tag: "ConsumerError",
+          reason: "subscription",
+          description: `commitWithin: count must be a whole number above zero, and is ${count}`
+        })
+      }
+      for (const within of [-1, Number.NaN, "soon"]) {
+        expect(yield* odd(1, within)).toMatchObject({
+          description: `commitWithin: within must be a duration of at least zero, and is ${within}`
+        })
+      }
+      expect((yield* odd(undefined, undefined)).message).toMatch(/count must be .*; within must be /)
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
+  it.effect("commitWithin takes no count for a limit, and no wait at all", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(3))
+      const some = (count: number) => Consumer.stream(Runs).pipe(Stream.take(count))
+      yield* some(2).pipe(Consumer.commitWithin(Infinity, "1 hour"), Stream.runDrain)
+      yield* some(1).pipe(Consumer.commitWithin(1000, 0), Stream.runDrain)
+      const kafka = yield* InMemoryBroker
+      expect(yield* kafka.committed("group")).toEqual([{ topic: "runs", partition: 0, offset: 3n }])
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
+  it.effect("a bound that is none is refused, and nothing is read for ever", () =>
+    Effect.gen(function*() {
+      yield* write("runs", 0, texts(3))
+      // as a program without types has it
+      const odd = (bound: unknown) => Effect.flip(Stream.runDrain(Consumer.streamUntil(Runs, bound as Consumer.Bound)))
+      for (const offset of [-1n, Number.NaN, 2, undefined]) {
+        const refused = { _tag: "ConsumerError", description: `streamUntil: ${offset} is no offset to end at` }
+        expect(yield* odd({ offset })).toMatchObject(refused)
+        expect(yield* odd({ offsets: new Map([[0, offset]]) })).toMatchObject(refused)
+      }
+      for (const bound of ["latest", 3n, null, undefined]) {
+        expect(yield* odd(bound)).toMatchObject({ description: `streamUntil: ${bound} is no bound` })
+      }
+      expect(yield* odd({})).toMatchObject({ description: "undefined is not a time" })
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
+
   it.effect("one bounded stream after the other, with records and without, each ends", () =>
     Effect.gen(function*() {
       yield* write("runs", 0, texts(3))
@@ -134,6 +183,8 @@ describe("Consumer.stream", () => {
   it.effect.each<readonly [source: Consumer.Source, partitions: Consumer.StreamOptions["partitions"], reason: RegExp]>([
     [[], undefined, /at least one topic/],
     [Runs, [], /there are none/],
+    [Runs, [Number.NaN], /NaN is no partition/],
+    [Runs, [{ partition: -1, offset: 0n }], /-1 is no partition/],
     [Runs, [{ partition: 0, offset: -1n }], /-1 is no offset/],
     [Runs, [0, { partition: 0, offset: 1n }], /0 is there twice/],
     [[Runs, Orders], [0], /of one topic/],
@@ -147,6 +198,27 @@ describe("Consumer.stream", () => {
         expect((error as Error).message).toMatch(reason)
       }).pipe(Effect.provide(consumer()), Effect.provide(broker(1)))
   )
+
+  it.effect("a wish for what can't be decoded that nobody knows is refused at once, wherever it is said", () =>
+    Effect.gen(function*() {
+      // as a program without types has it
+      const junk = { onDecodeFailure: "junk" as "skip" }
+      const streams = /a stream: onDecodeFailure must be "fail", "skip", "either" or a function, and is junk/
+      const refusals: ReadonlyArray<readonly [Effect.Effect<unknown, unknown, Consumer.Consumer>, RegExp]> = [
+        [Stream.runDrain(Consumer.stream(Runs, junk)), streams],
+        [Stream.runDrain(Consumer.streamUntil(Runs, "end", junk)), streams],
+        [Stream.runDrain(Consumer.partitionedStream(Runs, junk)), streams],
+        [
+          Consumer.forEach(Runs, () => Effect.void, { onDecodeFailure: "either" as "skip" }),
+          /forEach: onDecodeFailure must be "fail", "skip" or a function, and is either/
+        ]
+      ]
+      for (const [refused, reason] of refusals) {
+        const error = yield* Effect.flip(refused)
+        expect(error).toMatchObject({ _tag: "ConsumerError", reason: "subscription" })
+        expect((error as Error).message).toMatch(reason)
+      }
+    }).pipe(Effect.provide(consumer()), Effect.provide(broker(1))))
 
   it.effect("seek goes to a time in any of its forms, and refuses what is no place", () =>
     Effect.gen(function*() {

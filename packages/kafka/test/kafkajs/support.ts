@@ -7,6 +7,7 @@ import { Kafka, logLevel, type ProducerConfig } from "kafkajs"
 import * as Crypto from "node:crypto"
 import * as Net from "node:net"
 import * as Connection from "../../src/drivers/kafkajs/connection.ts"
+import * as Internals from "../../src/drivers/kafkajs/internals.ts"
 import * as Producer from "../../src/drivers/kafkajs/producer.ts"
 import type * as KafkaClient from "../../src/KafkaClient.ts"
 import * as KafkaConfig from "../../src/KafkaConfig.ts"
@@ -269,13 +270,29 @@ export const makeTopic = (
           : { replicaAssignment: options.leaders.map((leader, partition) => ({ partition, replicas: [leader] })) })
       }]
     })
-    for (;;) {
-      const found = await admin.fetchTopicMetadata({ topics: [topic] }).catch(() => ({ topics: [] }))
-      if (found.topics[0]?.partitions.length === numPartitions) break
-    }
     await admin.disconnect()
+    await knownEverywhere(plain(brokers), topic, numPartitions)
     return topic
   })
+
+/** Brokers hear of a topic one after the other: each is asked until it names a leader for every partition. */
+const knownEverywhere = async (kafka: Kafka, topic: string, partitions: number): Promise<void> => {
+  const cluster = Internals.open(kafka)
+  const { brokerPool } = cluster
+  await cluster.connect()
+  await brokerPool.refreshMetadata([topic])
+  for (const { nodeId } of brokerPool.metadata?.brokers ?? []) {
+    // metadata is asked of whom it finds
+    brokerPool.findConnectedBroker = () => brokerPool.findBroker({ nodeId })
+    const isKnown = (): boolean => {
+      const found = brokerPool.metadata?.topicMetadata.find((one) => one.topic === topic)
+      return found?.partitionMetadata.filter(({ leader }) => leader >= 0).length === partitions
+    }
+    do await brokerPool.refreshMetadata([topic])
+    while (!isKnown())
+  }
+  await cluster.disconnect()
+}
 
 export interface Logged {
   readonly partition: number

@@ -2,6 +2,8 @@ import * as InMemoryKafka from "@coffeebuddy/kafka/InMemoryKafka"
 import { CommitError, ProducerError, ProducerFencedError } from "@coffeebuddy/kafka/KafkaError"
 import * as KafkaEvent from "@coffeebuddy/kafka/KafkaEvent"
 import * as Producer from "@coffeebuddy/kafka/Producer"
+import * as Serde from "@coffeebuddy/kafka/Serde"
+import * as Topic from "@coffeebuddy/kafka/Topic"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -9,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
 import { CurrentTransaction } from "../../src/engine/producer/transaction.ts"
 import { Orders, producer as scripted, Script, timeout } from "./ScriptedSession.ts"
@@ -50,6 +53,42 @@ describe("a transaction", () => {
       yield* Producer.transaction(send("c"))
       assert.deepStrictEqual(yield* allValues, ["c"])
     }).pipe(Effect.provide(producer(transactional))))
+
+  it.effect("goes on where the program handles what could not be sent, and may send something else instead", () =>
+    Effect.gen(function*() {
+      const circular: { self?: unknown } = {}
+      circular.self = circular
+      const Receipts = Topic.make("orders", { key: Serde.string, value: Serde.json(Schema.Unknown) })
+      const unfit = {
+        "too-large": Producer.sendAll(Orders, [record("b"), record("x".repeat(2000))]),
+        SerializationError: Producer.send(Receipts, { key: "c", value: circular }),
+        UnknownTopicError: Producer.enqueue(Orders, { ...record("d"), partition: 3 })
+      }
+      yield* Producer.transaction(Effect.gen(function*() {
+        yield* send("a")
+        for (const [reason, sent] of Object.entries(unfit)) {
+          const error: Producer.ProduceError = yield* Effect.flip<unknown, Producer.ProduceError, Producer.Producer>(
+            sent
+          )
+          assert.strictEqual(error._tag === "ProducerError" ? error.reason : error._tag, reason)
+          yield* send(`instead: ${reason}`)
+        }
+      }))
+      assert.deepStrictEqual(yield* allValues, [
+        "a",
+        "instead: SerializationError",
+        "instead: UnknownTopicError",
+        "instead: too-large"
+      ])
+    }).pipe(Effect.provide(producer({ ...transactional, maxRequestSize: 1000, batchSize: 1000 }))))
+
+  it.effect("leaves nothing where the program does not handle what could not be sent", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(Producer.transaction(Effect.zipRight(send("a"), send("x".repeat(2000)))))
+      assert(error._tag === "ProducerError" && error.reason === "too-large")
+      assert.deepStrictEqual(yield* allValues, [])
+      assert.deepStrictEqual(yield* openTransactions, [])
+    }).pipe(Effect.provide(producer({ ...transactional, maxRequestSize: 1000, batchSize: 1000 }))))
 
   it.effect("that is interrupted leaves nothing", () =>
     Effect.gen(function*() {

@@ -407,6 +407,9 @@ describe("a worker", () => {
     [{ commitCount: 1.5 }, "commitCount"],
     [{ commitWithin: -1 }, "commitWithin"],
     [{ gracePeriod: Number.NaN }, "gracePeriod"],
+    [{ timeout: Number.NaN }, "timeout"],
+    [{ timeout: "soon" as "1 second" }, "timeout"],
+    [{ onDecodeFailure: "junk" as "skip" }, "onDecodeFailure"],
     [{ deadLetter: "runs" }, "deadLetter"],
     [{ deadLetter: Runs }, "deadLetter"]
   ])(

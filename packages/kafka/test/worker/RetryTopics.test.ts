@@ -56,7 +56,7 @@ describe("a declaration", () => {
   })
 
   it("refuses what is no delay", () => {
-    for (const delay of [0, -1, Infinity, 0.5]) {
+    for (const delay of [0, -1, Infinity, 0.5, Number.NaN, "soon" as "1 second"]) {
       expect(() => RetryTopics.make(Runs, { delays: [delay] })).toThrow(TypeError)
     }
   })

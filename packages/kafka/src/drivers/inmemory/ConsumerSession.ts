@@ -15,6 +15,7 @@ import type {
 import { type ClientError, CommitError, ConsumerError, type UnknownTopicError } from "../../KafkaError.ts"
 import type { Key } from "../../TopicPartition.ts"
 import { key } from "../../TopicPartition.ts"
+import * as Alarm from "../alarm.ts"
 import type { Cluster } from "./Cluster.ts"
 import { Fetcher } from "./Fetcher.ts"
 import { nobody } from "./Group.ts"
@@ -63,7 +64,7 @@ export const open = (
         die(new ConsumerError({ reason: "unavailable", groupId, description, cause }))
       }
     })
-    const fetcher = new Fetcher(cluster, network, link, lifeline, options, scope)
+    const fetcher = new Fetcher(cluster, network, link, lifeline, options, yield* Alarm.make, scope)
     const membership = new Membership(cluster, network, link, lifeline, fetcher, {
       ...options,
       leaveWhenEmpty: () => subscription?._tag !== "Pattern",

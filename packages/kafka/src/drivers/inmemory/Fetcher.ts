@@ -8,14 +8,13 @@ import type * as Scope from "effect/Scope"
 import type { ConsumerSessionOptions, Demand, Fetched } from "../../KafkaClient.ts"
 import type { Key, TopicPartition } from "../../TopicPartition.ts"
 import { key } from "../../TopicPartition.ts"
-import { Alarm } from "./Alarm.ts"
+import type { Alarm } from "../alarm.ts"
 import type { Cluster } from "./Cluster.ts"
 import type { Partitions } from "./Group.ts"
 import { backoff, type Lifeline } from "./Lifeline.ts"
 import { type Slice, view } from "./Log.ts"
 import type { Link, Network } from "./Network.ts"
 import { clientError, type Failure, refused, type Reply } from "./Protocol.ts"
-import { Signal } from "./Signal.ts"
 
 interface Held {
   readonly topicPartition: TopicPartition
@@ -67,8 +66,7 @@ export class Fetcher {
   private readonly scope: Scope.Scope
   private readonly partitions = new Map<Key, Held>()
   /** Something happened that a waiting `poll` must look at. */
-  private readonly news = new Signal()
-  private readonly alarm: Alarm
+  private readonly news: Alarm
   private woken = false
   /** Who is served first. */
   private turn = 0
@@ -83,6 +81,7 @@ export class Fetcher {
     link: Link,
     lifeline: Lifeline,
     options: FetchOptions,
+    news: Alarm,
     scope: Scope.Scope
   ) {
     this.cluster = cluster
@@ -91,7 +90,7 @@ export class Fetcher {
     this.lifeline = lifeline
     this.options = options
     this.scope = scope
-    this.alarm = new Alarm(this.news, scope)
+    this.news = news
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -121,7 +120,7 @@ export class Fetcher {
 
   remove(partitions: Partitions): void {
     for (const tp of partitions) this.partitions.delete(key(tp))
-    this.news.raise()
+    this.news.ring()
   }
 
   stopFetching(partitions: Partitions): void {
@@ -138,17 +137,17 @@ export class Fetcher {
       held.failures = 0
       held.retryAt = 0
     }
-    this.news.raise()
+    this.news.ring()
   }
 
   wake(): void {
     this.woken = true
-    this.news.raise()
+    this.news.ring()
   }
 
   /** Lets a waiting `poll` look again. */
   nudge(): void {
-    this.news.raise()
+    this.news.ring()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -210,7 +209,7 @@ export class Fetcher {
           Effect.map((answers) => {
             for (const { held } of wants) held.inFlight = false
             this.landed.push(...answers)
-            this.news.raise()
+            this.news.ring()
           }),
           Effect.forkIn(this.scope)
         )
@@ -291,10 +290,13 @@ export class Fetcher {
     return undefined
   }
 
-  /** Until something arrives in what is demanded, or anything else happens. `peek`: what is there already counts. */
-  private arrival(demand: ReadonlyMap<Key, Demand>, now: number, peek: boolean): Effect.Effect<void> {
+  /**
+   * Waits until something arrives in what is demanded, or anything else happens: not beyond `until`. `peek`: what is there
+   * already counts.
+   */
+  private arrival(demand: ReadonlyMap<Key, Demand>, now: number, until: number, peek: boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const listener = () => this.news.raise()
+      const listener = () => this.news.ring()
       const stops = [this.cluster.listen(listener)]
       for (const k of demand.keys()) {
         const held = this.partitions.get(k)
@@ -307,7 +309,7 @@ export class Fetcher {
         if (peek && log.visibleEnd(this.options.isolationLevel) > held.position) listener()
       }
       return Effect.ensuring(
-        this.news.wait,
+        this.news.sleep(until),
         Effect.sync(() => {
           for (const stop of stops) stop()
         })
@@ -335,7 +337,7 @@ export class Fetcher {
       let now = yield* Clock.currentTimeMillis
       for (const end = now + maxWait;; now = yield* Clock.currentTimeMillis) {
         if (isDead()) return []
-        this.news.take()
+        this.news.silence()
         const instant = this.network.isInstant(this.link, "fetch")
         if (!instant) yield* this.send(demand, now)
         const landed = this.takeLanded(demand)
@@ -354,8 +356,8 @@ export class Fetcher {
           this.turn++
           return fetched
         }
-        yield* this.alarm.set(Math.min(end, heldBack ?? end, this.nextRetry(demand, now)), now)
-        yield* this.arrival(demand, now, heldBack === undefined)
+        const until = Math.min(end, heldBack ?? end, this.nextRetry(demand, now))
+        yield* this.arrival(demand, now, until, heldBack === undefined)
       }
     })
   }

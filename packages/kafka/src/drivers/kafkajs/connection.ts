@@ -15,7 +15,8 @@ import { Kafka, type Mechanism, type RetryOptions, type SASLOptions } from "kafk
 import * as Net from "node:net"
 import * as Tls from "node:tls"
 import * as KafkaConfig from "../../KafkaConfig.ts"
-import { type ClientError, KafkaAuthenticationError } from "../../KafkaError.ts"
+import type { ClientError, KafkaAuthenticationError } from "../../KafkaError.ts"
+import { asked } from "../asked.ts"
 import { attempt, mechanismOf } from "../errors.ts"
 import { Secrets } from "../secrets.ts"
 import { clientError, meaning, withoutTopic } from "./errors.ts"
@@ -291,24 +292,6 @@ export const close = (connection: Connection, client: Pick<Client, "disconnect">
 // security
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** kafkajs's callbacks are promises. They reject with the error itself, so that it is found again in what kafkajs throws. */
-const ask = <A>(self: Environment, effect: Effect.Effect<A, KafkaAuthenticationError>): Promise<A> => {
-  const inTime = Effect.timeoutFail(effect, {
-    duration: self.config.connectionTimeout,
-    onTimeout: () =>
-      new KafkaAuthenticationError({
-        operation: "credentials",
-        mechanism: self.mechanism,
-        kind: "unobtainable",
-        reason: "they did not come within the connection timeout"
-      })
-  })
-  return Runtime.runPromiseExit(self.runtime)(inTime).then((exit) => {
-    if (Exit.isSuccess(exit)) return exit.value
-    throw Cause.squash(exit.cause)
-  })
-}
-
 /** TLS settings are asked for at each connection; kafkajs opens sockets synchronously, so a slow answer serves the next. */
 class TlsSettings {
   private latest: Tls.ConnectionOptions = {}
@@ -329,7 +312,7 @@ class TlsSettings {
   }
 
   async refresh(): Promise<void> {
-    this.latest = await ask(this.self, this.settings)
+    this.latest = await asked(this.self, this.settings)
   }
 
   now(): Tls.ConnectionOptions {
@@ -392,9 +375,9 @@ const sasl = (
 ): SASLOptions | Mechanism => {
   if (security.mechanism === "oauthbearer") {
     const { token } = security
-    return OAuthBearer.mechanism(async () => self.secrets.reveal(await ask(self, token)))
+    return OAuthBearer.mechanism(async () => self.secrets.reveal(await asked(self, token)))
   }
   const { credentials } = security
   // the class stands for one of three shapes that differ in the name of the mechanism alone
-  return new PasswordOptions(security.mechanism, self.secrets, () => ask(self, credentials)) as SASLOptions
+  return new PasswordOptions(security.mechanism, self.secrets, () => asked(self, credentials)) as SASLOptions
 }

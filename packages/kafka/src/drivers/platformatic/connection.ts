@@ -5,15 +5,14 @@
  * used before it is known which versions of the protocol the broker speaks.
  */
 import type { Connection as LibraryConnection, ConnectionOptions, SASLMechanismValue } from "@platformatic/kafka"
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Redacted from "effect/Redacted"
-import * as Runtime from "effect/Runtime"
+import type * as Runtime from "effect/Runtime"
 import * as Net from "node:net"
 import type * as Tls from "node:tls"
 import * as KafkaConfig from "../../KafkaConfig.ts"
-import { KafkaAuthenticationError, type UnsupportedFeatureError } from "../../KafkaError.ts"
+import type { UnsupportedFeatureError } from "../../KafkaError.ts"
+import { asked } from "../asked.ts"
 import { mechanismOf } from "../errors.ts"
 import { Secrets } from "../secrets.ts"
 import * as Api from "./api.ts"
@@ -375,29 +374,11 @@ const telling = (error: unknown, lastError: unknown): unknown =>
 // security
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The library's callbacks are promises. They reject with the error itself, so that it is found again in what it throws. */
-const askFor = <A>(self: Environment, effect: Effect.Effect<A, KafkaAuthenticationError>): Promise<A> => {
-  const inTime = Effect.timeoutFail(effect, {
-    duration: self.config.connectionTimeout,
-    onTimeout: () =>
-      new KafkaAuthenticationError({
-        operation: "credentials",
-        mechanism: self.mechanism,
-        kind: "unobtainable",
-        reason: "they did not come within the connection timeout"
-      })
-  })
-  return Runtime.runPromiseExit(self.runtime)(inTime).then((exit) => {
-    if (Exit.isSuccess(exit)) return exit.value
-    throw Cause.squash(exit.cause)
-  })
-}
-
 const tlsOptions = async (self: Environment, { host }: Address): Promise<Pick<ConnectionOptions, "tls">> => {
   const { security } = self.config
   const over = security._tag === "Sasl" ? security.over : security
   if (over._tag === "Plaintext") return {}
-  const given = await askFor(self, over.tls)
+  const given = await asked(self, over.tls)
   const { secrets } = self
   const tls: Tls.ConnectionOptions = {
     ...(Net.isIP(host) === 0 ? { servername: host } : {}),
@@ -429,7 +410,7 @@ const saslOptions = (self: Environment): Pick<ConnectionOptions, "sasl"> => {
     return {
       sasl: {
         mechanism,
-        token: () => askFor(self, token).then(reveal),
+        token: () => asked(self, token).then(reveal),
         authBytesValidator: (bytes, callback) => {
           // a token that is refused is not an error of the request: the answer says why
           if (bytes.length === 0) callback(null, bytes)
@@ -446,7 +427,7 @@ const saslOptions = (self: Environment): Pick<ConnectionOptions, "sasl"> => {
     sasl: {
       mechanism,
       username: () => {
-        current = askFor(self, credentials)
+        current = asked(self, credentials)
         return current.then(({ username }) => username)
       },
       password: () => current.then(({ password }) => reveal(password))

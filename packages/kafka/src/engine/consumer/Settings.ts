@@ -2,11 +2,11 @@
  * What a consumer is made with, checked as a whole: contradictions are refused with all their reasons at once.
  */
 import type * as ConfigError from "effect/ConfigError"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Either from "effect/Either"
-import * as Option from "effect/Option"
 import type { Capabilities } from "../../KafkaClient.ts"
 import { ConfigProblems, nameProblem, shown } from "../configProblems.ts"
+import { millisOf } from "../duration.ts"
 import type { Bounds } from "./FetchPlanner.ts"
 
 export interface Options {
@@ -111,11 +111,7 @@ export const make = (
   }
   const millis = (name: string, input: Duration.DurationInput | undefined, fallback: number): number => {
     if (input === undefined) return fallback
-    const decoded = Duration.decodeUnknown(input)
-    // Effect takes a negative number for zero
-    const out = Option.isSome(decoded) && !(typeof input === "number" && input < 0)
-      ? Duration.toMillis(decoded.value)
-      : 0
+    const out = millisOf(input) ?? 0
     if (out > 0 && out <= longest) return out
     add(
       name,

@@ -3,12 +3,13 @@
  * both sides can contradict.
  */
 import type * as ConfigError from "effect/ConfigError"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Either from "effect/Either"
 import type { CompressionType } from "../../KafkaClient.ts"
 import * as Partitioner from "../../Partitioner.ts"
 import type { Options } from "../../Producer.ts"
 import { ConfigProblems } from "../configProblems.ts"
+import { millisOf } from "../duration.ts"
 
 /** Sizes in bytes, times in milliseconds. */
 export interface Settings {
@@ -60,10 +61,7 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
 
   const millis = (option: keyof Options, value: Duration.DurationInput | undefined, least: 0 | 1) => {
     if (value === undefined) return undefined
-    const decoded = Duration.decodeUnknown(value)
-    // Effect takes a negative number for zero, and what is none as well
-    const negative = typeof value === "number" && !(value >= 0)
-    const out = decoded._tag === "Some" && !negative ? Duration.toMillis(decoded.value) : NaN
+    const out = millisOf(value) ?? NaN
     if (out >= least && out <= 0x7fffffff) return out
     refuse(
       option,

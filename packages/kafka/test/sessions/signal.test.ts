@@ -1,7 +1,7 @@
 import { expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { Signal } from "../../src/drivers/inmemory/Signal.ts"
+import { Signal } from "../../src/drivers/signal.ts"
 
 it.effect("a signal that was raised before is taken once", () =>
   Effect.gen(function*() {
@@ -30,4 +30,15 @@ it.effect("a signal is not lost on somebody who is interrupted in the same momen
     yield* Fiber.interrupt(waiter)
     // the next one is told
     yield* signal.wait
+  }))
+
+it.effect("nor on somebody who was interrupted before", () =>
+  Effect.gen(function*() {
+    const signal = new Signal()
+    const waiter = yield* Effect.fork(signal.wait)
+    yield* Effect.yieldNow()
+    yield* Fiber.interrupt(waiter)
+    signal.raise()
+    yield* signal.wait
+    expect(signal.isRaised).toBe(false)
   }))
