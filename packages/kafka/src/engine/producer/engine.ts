@@ -24,7 +24,7 @@ import { TopicRegistry } from "../../TopicRegistry.ts"
 import * as Observe from "../observe.ts"
 import * as Tracing from "../tracing.ts"
 import { batchOverhead, type Entry } from "./accumulator.ts"
-import { Group, GroupEntry, withRecords } from "./group.ts"
+import { Group, GroupEntry, naming, withRecords } from "./group.ts"
 import * as partition from "./partition.ts"
 import * as senders from "./sender.ts"
 import { type Inject, serialize, type Serialized, sizeOf } from "./serialize.ts"
@@ -302,9 +302,15 @@ export const make = (
           (known): Effect.Effect<Handed, ProduceError, R> => {
             const stamp = timestamp(now())
             const raws = records.map((record) => serialize(known, topic, record, stamp, inject))
+            const bytesOf = (raw: Serialized<R>, i: number) =>
+              !Effect.isEffect(raw)
+                ? Effect.succeed(raw)
+                : indexed
+                ? Effect.mapError(raw, (error) => naming(error, i))
+                : raw
             return areBytes(raws)
               ? hand(known, raws, records, indexed, within)
-              : Effect.matchEffect(Effect.forEach(raws, (raw) => Effect.isEffect(raw) ? raw : Effect.succeed(raw)), {
+              : Effect.matchEffect(Effect.forEach(raws, bytesOf), {
                 onFailure: (error) => refuse(known.name, records.length, error),
                 onSuccess: (raws) => hand(known, raws, records, indexed, within)
               })
