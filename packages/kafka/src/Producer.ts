@@ -151,7 +151,8 @@ export class Producer extends Context.Tag("@coffeebuddy/kafka/Producer")<Produce
 
 /**
  * A producer, connected. Closing its scope refuses further records, waits up to `closeTimeout` for what is buffered, and
- * fails the rest with a `ProducerError` whose reason is `"closed"`.
+ * fails the rest with a `ProducerError` whose reason is `"closed"`. A transaction that is being committed may be; one
+ * whose effect still runs is aborted, and fails in that way too.
  *
  * @since 0.1.0
  * @category constructors

@@ -36,6 +36,8 @@ export class Transactions {
   /** Why the open transaction can only be aborted. */
   private broken = false
   fenced: ProducerFencedError | undefined
+  /** Nothing is asked again from then on: there are no connections any more. */
+  closed = false
 
   constructor(options: ProducerSessionOptions, transport: Transport) {
     this.options = options
@@ -282,7 +284,7 @@ export class Transactions {
           const typed = failure(this.transport, error, operation, about)
           if (typed._tag === "ProducerFencedError") return Effect.fail(this.fence(error))
           last = withoutTopic(typed)
-          if (!isPassing(last)) return Effect.fail(options.refine?.(error) ?? last)
+          if (this.closed || !isPassing(last)) return Effect.fail(options.refine?.(error) ?? last)
           return Effect.zipRight(Effect.sleep(pause), Effect.suspend(() => loop(Math.min(500, pause * 2))))
         })
       return Effect.timeoutFail(loop(20), {

@@ -81,6 +81,7 @@ export const make = (
       sender,
       transactionalId,
       transactionTimeout: settings.transactionTimeout,
+      closeTimeout: settings.closeTimeout,
       emit
     })
 
@@ -123,11 +124,13 @@ export const make = (
 
     // -- what has to be known first -------------------------------------------------------------------------------
 
-    /** The transaction a fiber is in. Only a transactional producer has to look. */
-    const transactionOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Transaction =>
-      transactionalId === undefined
-        ? undefined
-        : Context.get(fiber.currentContext, transactions.CurrentTransaction)
+    /** The transaction of this producer that a fiber is in. Only a transactional producer has to look. */
+    const transactionOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Transaction => {
+      if (transactionalId === undefined) return undefined
+      const one = current()
+      const innermost = Context.get(fiber.currentContext, transactions.CurrentTransaction)
+      return one !== undefined && transactions.isWithin(innermost, one) ? one : undefined
+    }
 
     /** The topic as the cluster has it: asked for the first time, and where a partition may have been added. */
     const lookUp = (
