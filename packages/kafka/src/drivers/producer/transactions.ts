@@ -12,6 +12,7 @@ import {
   ProducerFencedError
 } from "../../KafkaError.ts"
 import { DriverError, withoutTopic } from "../errors.ts"
+import { inTime } from "../inTime.ts"
 import { Identity } from "./sequences.ts"
 import { failure, type Transport } from "./transport.ts"
 
@@ -287,7 +288,7 @@ export class Transactions {
           if (this.closed || !isPassing(last)) return Effect.fail(options.refine?.(error) ?? last)
           return Effect.zipRight(Effect.sleep(pause), Effect.suspend(() => loop(Math.min(500, pause * 2))))
         })
-      return Effect.timeoutFail(loop(20), {
+      return inTime(loop(20), {
         duration: millis,
         onTimeout: () => last ?? new KafkaTimeoutError({ operation, millis })
       })
