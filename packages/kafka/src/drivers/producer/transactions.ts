@@ -36,6 +36,8 @@ export class Transactions {
   private transaction: Open | undefined
   /** Why the open transaction can only be aborted. */
   private broken = false
+  /** Whether it could not be aborted either: whatever begins next ends it first. */
+  private left = false
   fenced: ProducerFencedError | undefined
   /** Nothing is asked again from then on: there are no connections any more. */
   closed = false
@@ -118,8 +120,8 @@ export class Transactions {
   get begin(): Effect.Effect<void, SendError> {
     return Effect.suspend((): Effect.Effect<void, SendError> => {
       if (this.options.transactionalId === undefined) return wrongState("the producer has no transactional id")
-      if (this.transaction !== undefined) return wrongState("the transaction before has not been ended")
-      return Effect.map(this.identity, () => {
+      if (this.transaction !== undefined && !this.left) return wrongState("the transaction before has not been ended")
+      return Effect.map(this.left ? this.takeOver : this.identity, () => {
         this.transaction = { partitions: new Map(), groups: new Set() }
         this.broken = false
       })
@@ -199,7 +201,9 @@ export class Transactions {
       return this.end(open, true, (error) => {
         lost ??= error
       }).pipe(
-        Effect.mapError((error) => lost !== undefined && isPassing(error) ? this.uncertain(lost) : error),
+        Effect.mapError((error) =>
+          lost !== undefined && (this.closed || isPassing(error)) ? this.uncertain(lost) : error
+        ),
         Effect.tapError(() =>
           Effect.sync(() => {
             this.broken = true
@@ -215,8 +219,9 @@ export class Transactions {
       topic: "",
       reason: "unknown-outcome",
       retriable: false,
-      description: `the answer to the commit of transaction "${transactionalId}" was lost, and none came within ` +
-        `${deliveryTimeout} ms: it may or may not have been committed`,
+      description: `the answer to the commit of transaction "${transactionalId}" was lost, and none came ` +
+        `${this.closed ? "before the producer was closed" : `within ${deliveryTimeout} ms`}: ` +
+        "it may or may not have been committed",
       cause: this.cause(cause)
     })
   }
@@ -225,22 +230,30 @@ export class Transactions {
     return Effect.suspend((): Effect.Effect<void, SendError> => {
       const open = this.transaction
       if (open === undefined) return wrongState("no transaction is open")
-      // to take the transactional id over again ends what is open, and fences what is still on its way
-      const takeOver = Effect.suspend(() => {
-        this.latest = undefined
-        return Effect.map(this.identity, () => this.ended())
-      })
-      if (this.broken) return takeOver
-      return Effect.catchAll(
+      const aborted = this.broken ? this.takeOver : Effect.catchAll(
         this.end(open, false),
-        (error) => error._tag === "ProducerFencedError" ? Effect.fail(error) : takeOver
+        (error) => error._tag === "ProducerFencedError" ? Effect.fail(error) : this.takeOver
       )
+      return Effect.tapError(aborted, () =>
+        Effect.sync(() => {
+          this.broken = true
+          this.left = true
+        }))
+    })
+  }
+
+  /** To take the transactional id over again ends what is open, and fences what is still on its way. */
+  private get takeOver(): Effect.Effect<void, Failure> {
+    return Effect.suspend(() => {
+      this.latest = undefined
+      return Effect.map(this.identity, () => this.ended())
     })
   }
 
   private ended(): void {
     this.transaction = undefined
     this.broken = false
+    this.left = false
   }
 
   private end(open: Open, transactionResult: boolean, onLost?: (error: unknown) => void): Effect.Effect<void, Failure> {
