@@ -69,6 +69,21 @@ describe("a broker that is no good is a typed error, in time", () => {
       expect(error).toMatchObject({ _tag: "KafkaRequestError", code: "MALFORMED_RESPONSE" })
     }))
 
+  it.scopedLive("whose answers have lengths that can not be", () =>
+    Effect.gen(function*() {
+      for (const length of [-1, 0, 3, -0x80000000]) {
+        for (const rest of [4, 5, 8, 40]) {
+          const error = yield* failure(({ correlationId }) => {
+            const answer = Buffer.alloc(4 + rest)
+            answer.writeInt32BE(length)
+            answer.writeInt32BE(correlationId, 4)
+            return answer
+          })
+          expect(error).toMatchObject({ _tag: expect.stringMatching(/^Kafka(Connection|Request|Timeout)Error$/) })
+        }
+      }
+    }))
+
   it.scopedLive("that is a web server", () =>
     Effect.gen(function*() {
       const error = yield* failure(() => Buffer.from("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))

@@ -177,6 +177,7 @@ export class Connection {
       const connected = Promise.resolve(inner.connect(address.host, address.port))
       inner.socket.setKeepAlive(true, 60_000)
       self.onSocket(inner.socket, address)
+      guard(inner.socket)
       await connected
       const { apiKeys, finalizedFeatures } = await self.library.apiVersionsV3.api.async(
         inner,
@@ -324,6 +325,32 @@ const extendInTime = (inner: LibraryConnection): void => {
   inner.reauthenticate = () => {
     if (performance.now() - since >= soonest) extend()
   }
+}
+
+/**
+ * The library reads lengths as the socket brings them, and one that can't be is thrown where nobody catches it: that
+ * would end the process. It ends the connection.
+ */
+const guard = (socket: Net.Socket): void => {
+  const others = new Set(socket.listeners("data"))
+  const wrap = (): void => {
+    for (const listener of socket.listeners("data")) {
+      if (others.has(listener)) continue
+      const guarded = (chunk: Buffer): void => {
+        try {
+          listener.call(socket, chunk)
+        } catch (error) {
+          socket.destroy(error instanceof Error ? error : new Error(String(error)))
+        }
+      }
+      others.add(guarded)
+      socket.off("data", listener as (chunk: Buffer) => void)
+      socket.on("data", guarded)
+    }
+  }
+  // the library begins to listen in the first of them, or with TLS in the second
+  socket.once("connect", wrap)
+  socket.once("secureConnect", wrap)
 }
 
 /** After this nothing is sent and nothing arrives any more. */
