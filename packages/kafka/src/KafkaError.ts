@@ -437,6 +437,8 @@ export class SerializationError extends Schema.TaggedError<SerializationError>("
     part: Schema.Literal("key", "value", "header"),
     /** What the serde or the schema said. */
     reason: Schema.String,
+    /** Which of the records given to `sendAll`, by index; absent for a single `send`. */
+    records: Schema.optional(Schema.Array(Schema.Number)),
     cause
   }
 ) {

@@ -151,7 +151,8 @@ export class Producer extends Context.Tag("@coffeebuddy/kafka/Producer")<Produce
 
 /**
  * A producer, connected. Closing its scope refuses further records, waits up to `closeTimeout` for what is buffered, and
- * fails the rest with a `ProducerError` whose reason is `"closed"`.
+ * fails the rest with a `ProducerError` whose reason is `"closed"`. A transaction that is being committed may be; one
+ * whose effect still runs is aborted, and fails in that way too.
  *
  * @since 0.1.0
  * @category constructors
@@ -223,9 +224,10 @@ export const send = <Slug extends string, K, V, R>(
 /**
  * Sends records, in order within each partition, and ends with their places in the order they were given.
  *
- * Where one of them can not be serialized, or is too large, nothing is sent. Otherwise each record stands for itself:
- * if some are refused the others are stored all the same, and `ProducerError.records` says which were not. Use
- * {@link transaction} for all or nothing. There may be more of them than the buffer holds.
+ * Where one of them can not be serialized, or is too large, nothing is sent, and the error's `records` says which it is.
+ * Otherwise each record stands for itself: if some are refused the others are stored all the same, and
+ * `ProducerError.records` says which were not. Use {@link transaction} for all or nothing. There may be more of them
+ * than the buffer holds.
  *
  * @since 0.1.0
  * @category operations

@@ -164,7 +164,8 @@ const lengthOf = (bytes: Uint8Array | null, length: number): Buffer => {
 }
 
 /**
- * Bytes as they are. What is read may be a view into a larger buffer: copy what is kept for long.
+ * Bytes as they are: no copy is made either way. What is sent must not be changed before it is acknowledged. What is
+ * read may be a view into a larger buffer: copy what is kept for long, or is to be changed.
  *
  * @since 0.1.0
  * @category serdes

@@ -32,10 +32,15 @@ export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.gen(functio
     setTo = Infinity
     signal.raise()
   })
-  const set = (at: number) => {
-    setTo = at
-    return FiberHandle.run(timer, Effect.delay(timeout, Math.max(0, at - clock.unsafeCurrentTimeMillis())))
-  }
+  // it counts as set when it runs: who goes to sleep may be interrupted while setting it
+  const set = (at: number) =>
+    FiberHandle.run(
+      timer,
+      Effect.suspend(() => {
+        setTo = at
+        return Effect.delay(timeout, Math.max(0, at - clock.unsafeCurrentTimeMillis()))
+      })
+    )
   const sleep = (until: number): Effect.Effect<void> =>
     Effect.suspend(() => until < setTo && !signal.isRaised ? Effect.zipRight(set(until), signal.wait) : signal.wait)
 

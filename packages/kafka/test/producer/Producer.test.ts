@@ -184,7 +184,9 @@ describe("what can not be sent", () => {
 
   it.effect("a time that is none", () =>
     Effect.gen(function*() {
-      for (const timestamp of [-1, 1.5, NaN, -1n, 2n ** 63n]) {
+      // and what a caller without types might give
+      const untyped: ReadonlyArray<number> = JSON.parse(`["12", "2026-11-29T20:00:00.000Z", null]`)
+      for (const timestamp of [-1, 1.5, NaN, -1n, 2n ** 63n, ...untyped]) {
         const error = yield* Effect.flip(Producer.send(Orders, { key: "a", value: "b", timestamp }))
         assert(error._tag === "ProducerError")
         assert.strictEqual(error.reason, "invalid")

@@ -165,6 +165,20 @@ describe("each caller its own result", () => {
       yield* settled
       assert.strictEqual(yield* script.waiting, 0)
     }).pipe(Effect.provide(producer({ maxRequestSize: 1000 }))))
+
+  it.effect("sendAll with a record that can not become one says which", () =>
+    Effect.gen(function*() {
+      const fit = { key: null, value: "a" }
+      const half = yield* Effect.flip(Producer.sendAll(Orders, [fit, fit, { key: null, value: "\ud83d" }]))
+      assert(half._tag === "SerializationError")
+      assert.deepStrictEqual(half.records, [2])
+      const early = yield* Effect.flip(Producer.sendAll(Orders, [fit, { ...fit, timestamp: -1n }]))
+      assert(early._tag === "ProducerError")
+      assert.deepStrictEqual([early.reason, early.records], ["invalid", [1]])
+      const alone = yield* Effect.flip(Producer.send(Orders, { key: null, value: "\ud83d" }))
+      assert(alone._tag === "SerializationError")
+      assert.isUndefined(alone.records)
+    }).pipe(Effect.provide(producer())))
 })
 
 describe("retries", () => {

@@ -43,18 +43,16 @@ const cluster = (late: number): { readonly asked: () => number; readonly transpo
   }
 }
 
-const partitions = (transport: Transport) =>
-  Effect.flatMap(
-    Session.make(transport, KafkaJs.capabilities, 1, {
-      acks: "all",
-      idempotent: false,
-      compression: "none",
-      transactionTimeout: 60_000,
-      requestTimeout: 1000,
-      deliveryTimeout: 10_000
-    }),
-    (session) => session.partitionCount(topic)
-  )
+const open = (transport: Transport) =>
+  Session.make(transport, KafkaJs.capabilities, 1, {
+    acks: "all",
+    idempotent: false,
+    compression: "none",
+    transactionTimeout: 60_000,
+    requestTimeout: 1000,
+    deliveryTimeout: 10_000
+  })
+const partitions = (transport: Transport) => Effect.flatMap(open(transport), (session) => session.partitionCount(topic))
 
 it.scoped("a topic that was made just now, and that not all brokers have heard of, is found", () =>
   Effect.gen(function*() {
@@ -71,4 +69,17 @@ it.scoped("one that nobody makes is told as unknown, after a moment", () =>
     yield* TestClock.adjust("2 seconds")
     expect(yield* Fiber.join(counting)).toMatchObject({ _tag: "UnknownTopicError", topic })
     expect(asked()).toBeGreaterThan(1)
+  }))
+
+it.scoped("a partition that was added is counted at once, however lately the topic was looked up", () =>
+  Effect.gen(function*() {
+    let count = 1
+    const growing: Transport = {
+      ...cluster(0).transport,
+      leaders: () => Effect.sync(() => new Map([[topic, new Map(Array.from({ length: count }, (_, i) => [i, 1]))]]))
+    }
+    const session = yield* open(growing)
+    expect(yield* session.partitionCount(topic)).toBe(1)
+    count = 2
+    expect(yield* session.partitionCount(topic)).toBe(2)
   }))

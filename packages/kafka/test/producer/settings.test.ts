@@ -57,6 +57,12 @@ describe("options", () => {
     const options = JSON.parse(`{ "clientId": "", "idempotent": "yes", "partitioner": "java" }`) as Producer.Options
     assert.deepStrictEqual(names(options).toSorted(), ["clientId", "idempotent", "partitioner"])
     assert.deepStrictEqual(names({ linger: NaN, deliveryTimeout: -1 }).toSorted(), ["deliveryTimeout", "linger"])
+    const numbers = JSON.parse(`{ "clientId": 7, "transactionalId": 5 }`) as Producer.Options
+    assert.deepStrictEqual(problems(numbers), [
+      ["clientId", "has to be text, and is 7"],
+      ["transactionalId", "has to be text, and is 5"]
+    ])
+    assert.deepStrictEqual(names({ linger: "-5 seconds", closeTimeout: -5n }).toSorted(), ["closeTimeout", "linger"])
   })
 
   it("that contradict each other are refused", () => {

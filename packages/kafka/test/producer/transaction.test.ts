@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { CurrentTransaction } from "../../src/engine/producer/transaction.ts"
 import { Orders, producer as scripted, Script, timeout } from "./ScriptedSession.ts"
@@ -236,6 +237,16 @@ describe("a transaction", () => {
       assert.deepStrictEqual(yield* allValues, ["b"])
     }).pipe(Effect.scoped, Effect.provide(producer(transactional))))
 
+  it.effect("inside one of another producer inside one of the same is still that one", () =>
+    Effect.gen(function*() {
+      const other = yield* Producer.make({ transactionalId: "other" })
+      yield* Producer.transaction(other.transaction(Effect.zipRight(other.send(Orders, record("a")), send("b"))))
+      assert.deepStrictEqual(yield* allValues, ["a", "b"])
+      const error = yield* Effect.flip(Producer.transaction(other.transaction(Producer.transaction(send("c")))))
+      assert(error._tag === "TransactionError")
+      assert.strictEqual(error.reason, "nested")
+    }).pipe(Effect.scoped, Effect.provide(producer(transactional))))
+
   it.effect("needs a transactional id, and with one there are no records outside", () =>
     Effect.gen(function*() {
       const plain = yield* Producer.make()
@@ -295,6 +306,49 @@ describe("what can go wrong with a transaction", () => {
       assert.strictEqual((yield* Effect.flip(Producer.transaction(send("b"))))._tag, "ProducerFencedError")
       assert.deepStrictEqual(yield* allValues, [])
     }).pipe(Effect.provide(producer(transactional))))
+
+  it.effect("its producer is closed before its effect has ended: nothing of it is left, and it says so", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const till = yield* Scope.extend(Producer.make(transactional), scope)
+      const sent = yield* Deferred.make<void>()
+      const closed = yield* Deferred.make<void>()
+      const running = yield* Effect.fork(
+        till.transaction(
+          till.send(Orders, record("a")).pipe(
+            Effect.zipRight(Deferred.succeed(sent, undefined)),
+            Effect.zipRight(Deferred.await(closed))
+          )
+        )
+      )
+      yield* Deferred.await(sent)
+      const next = yield* Effect.fork(till.transaction(till.send(Orders, record("b"))))
+      yield* settled
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(yield* openTransactions, [])
+      yield* Deferred.succeed(closed, undefined)
+      for (const ended of [Fiber.await(running), Fiber.await(next)]) {
+        const exit: Exit.Exit<unknown, unknown> = yield* ended
+        assert(Exit.isFailure(exit) && exit.cause._tag === "Fail" && exit.cause.error instanceof ProducerError)
+        assert.strictEqual(exit.cause.error.reason, "closed")
+      }
+      assert.deepStrictEqual(yield* allValues, [])
+    }).pipe(Effect.provide(kafka)))
+
+  it.effect("its producer is closed while it is committed: that is waited for", () =>
+    Effect.gen(function*() {
+      const broker = yield* InMemoryKafka.InMemoryBroker
+      const scope = yield* Scope.make()
+      const till = yield* Scope.extend(Producer.make(transactional), scope)
+      yield* broker.delay("end-txn", "1 second")
+      const running = yield* Effect.fork(till.transaction(till.send(Orders, record("a"))))
+      yield* TestClock.adjust("500 millis")
+      const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("500 millis")
+      yield* Fiber.join(closing)
+      yield* Fiber.join(running)
+      assert.deepStrictEqual(yield* allValues, ["a"])
+    }).pipe(Effect.provide(kafka)))
 
   it.effect("it takes longer than the broker allows: it says so, and that it is not the work of another producer", () =>
     Effect.gen(function*() {

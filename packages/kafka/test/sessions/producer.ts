@@ -178,6 +178,18 @@ export const producing = ({ name, open, tryOpen }: Sessions): void => {
         expect(yield* session.partitionCount(topic)).toBe(2)
       }))
 
+    it.scopedLive("a partition that was added is counted at once, however lately its topic was looked up", () =>
+      Effect.gen(function*() {
+        const topic = yield* makeTopic(bootstrapServers)
+        const session = yield* open(bootstrapServers)
+        const other = yield* open(bootstrapServers)
+        expect(yield* session.partitionCount(topic)).toBe(1)
+        yield* addPartitions(bootstrapServers, topic, 2)
+        // from here on the broker knows of it
+        expect(summary(yield* send(other, [batch(topic, 1, "a")]))).toEqual(["stored@0"])
+        expect(yield* session.partitionCount(topic)).toBe(2)
+      }))
+
     it.scopedLive("with acks none or of the leader alone records are stored too", () =>
       Effect.gen(function*() {
         const topic = yield* makeTopic(bootstrapServers)

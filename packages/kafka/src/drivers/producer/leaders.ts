@@ -1,18 +1,13 @@
 /**
  * Who leads the partitions that are produced to, as far as is known.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { ClientError } from "../../KafkaError.ts"
 import type { TopicPartition } from "../../TopicPartition.ts"
 import type { Leaders, LookupError, Transport } from "./transport.ts"
 
-/** For how long metadata is believed by whoever asks for it, in milliseconds. */
-const metadataAge = 1000
-
 interface Known {
   readonly leaders: Leaders
-  readonly at: number
   /** Whether it turned out not to be so any more. */
   stale: boolean
 }
@@ -25,25 +20,20 @@ export class KnownLeaders {
     this.transport = transport
   }
 
-  /** The leaders of a topic as they are now, or were a moment ago. */
+  /** The leaders of a topic as they are now: whoever asks has a reason, such as a partition that was added just now. */
   lookUp(topic: string): Effect.Effect<Leaders, LookupError> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const known = this.topics.get(topic)
-      return known !== undefined && !known.stale && now - known.at < metadataAge
-        ? Effect.succeed(known.leaders)
-        : Effect.flatMap(this.refresh([topic]), (errors) => {
-          const error = errors.get(topic)
-          return error === undefined ? Effect.sync(() => this.topics.get(topic)!.leaders) : Effect.fail(error)
-        })
+    return Effect.flatMap(this.refresh([topic]), (errors) => {
+      const error = errors.get(topic)
+      return error === undefined ? Effect.sync(() => this.topics.get(topic)!.leaders) : Effect.fail(error)
     })
   }
 
   /** Asks who leads these topics. Answers what stands in the way, by topic. */
   refresh(topics: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, LookupError>, ClientError> {
-    return Effect.zipWith(this.transport.leaders(topics), Clock.currentTimeMillis, (found, at) => {
+    return Effect.map(this.transport.leaders(topics), (found) => {
       const errors = new Map<string, LookupError>()
       for (const [topic, answer] of found) {
-        if (isLeaders(answer)) this.topics.set(topic, { leaders: answer, at, stale: false })
+        if (isLeaders(answer)) this.topics.set(topic, { leaders: answer, stale: false })
         else {
           errors.set(topic, answer)
           if (answer._tag === "UnknownTopicError") this.topics.delete(topic)

@@ -47,6 +47,7 @@ export const make = (
 ): Effect.Effect<ProducerSession, ClientError | ProducerFencedError, Scope.Scope> =>
   Effect.gen(function*() {
     const transactions = new Transactions(options, transport)
+    yield* Effect.addFinalizer(() => Effect.sync(() => void (transactions.closed = true)))
     const run = yield* FiberSet.makeRuntime<never, void>()
     const leaders = new KnownLeaders(transport)
     const delivery = new Delivery(options, transport, transactions, leaders)

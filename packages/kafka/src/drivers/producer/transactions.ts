@@ -12,6 +12,7 @@ import {
   ProducerFencedError
 } from "../../KafkaError.ts"
 import { DriverError, withoutTopic } from "../errors.ts"
+import { inTime } from "../inTime.ts"
 import { Identity } from "./sequences.ts"
 import { failure, type Transport } from "./transport.ts"
 
@@ -42,7 +43,11 @@ export class Transactions {
   private transaction: Open | undefined
   /** Why the open transaction can only be aborted. */
   private broken = false
+  /** Whether it could not be aborted either: whatever begins next ends it first. */
+  private left = false
   fenced: ProducerFencedError | undefined
+  /** Nothing is asked again from then on: there are no connections any more. */
+  closed = false
 
   constructor(options: ProducerSessionOptions, transport: Transport) {
     this.options = options
@@ -123,8 +128,9 @@ export class Transactions {
   get begin(): Effect.Effect<void, SendError> {
     return Effect.suspend((): Effect.Effect<void, SendError> => {
       if (this.options.transactionalId === undefined) return wrongState("the producer has no transactional id")
-      if (this.transaction !== undefined) return wrongState("the transaction before has not been ended")
-      return Effect.map(this.identity, (identity) => {
+      if (this.transaction !== undefined && !this.left) return wrongState("the transaction before has not been ended")
+      const identity = this.left ? Effect.zipRight(this.takeOver, this.identity) : this.identity
+      return Effect.map(identity, (identity) => {
         this.transaction = { identity, partitions: new Map(), groups: new Set(), begun: false, replaced: false }
         this.broken = false
       })
@@ -221,7 +227,9 @@ export class Transactions {
       return this.end(open, true, (error) => {
         lost ??= error
       }).pipe(
-        Effect.mapError((error) => lost !== undefined && isPassing(error) ? this.uncertain(lost) : error),
+        Effect.mapError((error) =>
+          lost !== undefined && (this.closed || isPassing(error)) ? this.uncertain(lost) : error
+        ),
         Effect.tapError(() =>
           Effect.sync(() => {
             this.broken = true
@@ -237,8 +245,9 @@ export class Transactions {
       topic: "",
       reason: "unknown-outcome",
       retriable: false,
-      description: `the answer to the commit of transaction "${transactionalId}" was lost, and none came within ` +
-        `${deliveryTimeout} ms: it may or may not have been committed`,
+      description: `the answer to the commit of transaction "${transactionalId}" was lost, and none came ` +
+        `${this.closed ? "before the producer was closed" : `within ${deliveryTimeout} ms`}: ` +
+        "it may or may not have been committed",
       cause: this.cause(cause)
     })
   }
@@ -247,28 +256,37 @@ export class Transactions {
     return Effect.suspend((): Effect.Effect<void, SendError> => {
       const open = this.transaction
       if (open === undefined) return wrongState("no transaction is open")
-      // to take the transactional id over again ends what is open, and fences what is still on its way
-      const takeOver = Effect.suspend(() => {
-        this.latest = undefined
-        return Effect.map(this.identity, () => this.ended())
-      })
-      // an end that raises the epoch does the same, and takes nothing from a newer producer
+      // an end that raises the epoch ends what is open as a takeover does, and takes nothing from a newer producer
       const end = Effect.suspend(() =>
         this.broken && (open.replaced || !open.identity.entersByItself)
           ? Effect.succeed(false)
           : Effect.as(this.end(open, false), true)
       )
       // nobody asks for another identity meanwhile
-      return this.oneIdentity.withPermits(1)(end).pipe(
+      const aborted = this.oneIdentity.withPermits(1)(end).pipe(
         Effect.catchAll((error) => error._tag === "ProducerFencedError" ? Effect.fail(error) : Effect.succeed(false)),
-        Effect.flatMap((ended) => ended ? Effect.void : takeOver)
+        Effect.flatMap((ended) => ended ? Effect.void : this.takeOver)
       )
+      return Effect.tapError(aborted, () =>
+        Effect.sync(() => {
+          this.broken = true
+          this.left = true
+        }))
+    })
+  }
+
+  /** To take the transactional id over again ends what is open, and fences what is still on its way. */
+  private get takeOver(): Effect.Effect<void, Failure> {
+    return Effect.suspend(() => {
+      this.latest = undefined
+      return Effect.map(this.identity, () => this.ended())
     })
   }
 
   private ended(): void {
     this.transaction = undefined
     this.broken = false
+    this.left = false
   }
 
   private end(open: Open, transactionResult: boolean, onLost?: (error: unknown) => void): Effect.Effect<void, Failure> {
@@ -324,10 +342,10 @@ export class Transactions {
           const typed = failure(this.transport, error, operation, about)
           if (typed._tag === "ProducerFencedError") return Effect.fail(this.fence(error))
           last = withoutTopic(typed)
-          if (!isPassing(last)) return Effect.fail(options.refine?.(error) ?? last)
+          if (this.closed || !isPassing(last)) return Effect.fail(options.refine?.(error) ?? last)
           return Effect.zipRight(Effect.sleep(pause), Effect.suspend(() => loop(Math.min(500, pause * 2))))
         })
-      return Effect.timeoutFail(loop(20), {
+      return inTime(loop(20), {
         duration: millis,
         onTimeout: () => last ?? new KafkaTimeoutError({ operation, millis })
       })

@@ -24,7 +24,7 @@ import { TopicRegistry } from "../../TopicRegistry.ts"
 import * as Observe from "../observe.ts"
 import * as Tracing from "../tracing.ts"
 import { batchOverhead, type Entry } from "./accumulator.ts"
-import { Group, GroupEntry, withRecords } from "./group.ts"
+import { Group, GroupEntry, naming, withRecords } from "./group.ts"
 import * as partition from "./partition.ts"
 import * as senders from "./sender.ts"
 import { type Inject, serialize, type Serialized, sizeOf } from "./serialize.ts"
@@ -81,6 +81,7 @@ export const make = (
       sender,
       transactionalId,
       transactionTimeout: settings.transactionTimeout,
+      closeTimeout: settings.closeTimeout,
       emit
     })
 
@@ -123,11 +124,13 @@ export const make = (
 
     // -- what has to be known first -------------------------------------------------------------------------------
 
-    /** The transaction a fiber is in. Only a transactional producer has to look. */
-    const transactionOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Transaction =>
-      transactionalId === undefined
-        ? undefined
-        : Context.get(fiber.currentContext, transactions.CurrentTransaction)
+    /** The transaction of this producer that a fiber is in. Only a transactional producer has to look. */
+    const transactionOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Transaction => {
+      if (transactionalId === undefined) return undefined
+      const one = current()
+      const innermost = Context.get(fiber.currentContext, transactions.CurrentTransaction)
+      return one !== undefined && transactions.isWithin(innermost, one) ? one : undefined
+    }
 
     /** The topic as the cluster has it: asked for the first time, and where a partition may have been added. */
     const lookUp = (
@@ -302,9 +305,15 @@ export const make = (
           (known): Effect.Effect<Handed, ProduceError, R> => {
             const stamp = timestamp(now())
             const raws = records.map((record) => serialize(known, topic, record, stamp, inject))
+            const bytesOf = (raw: Serialized<R>, i: number) =>
+              !Effect.isEffect(raw)
+                ? Effect.succeed(raw)
+                : indexed
+                ? Effect.mapError(raw, (error) => naming(error, i))
+                : raw
             return areBytes(raws)
               ? hand(known, raws, records, indexed, within)
-              : Effect.matchEffect(Effect.forEach(raws, (raw) => Effect.isEffect(raw) ? raw : Effect.succeed(raw)), {
+              : Effect.matchEffect(Effect.forEach(raws, bytesOf), {
                 onFailure: (error) => refuse(known.name, records.length, error),
                 onSuccess: (raws) => hand(known, raws, records, indexed, within)
               })

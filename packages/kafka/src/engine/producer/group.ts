@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { RawProducerRecord, SendError } from "../../KafkaClient.ts"
-import { ProducerError } from "../../KafkaError.ts"
+import { ProducerError, SerializationError } from "../../KafkaError.ts"
 import type { RecordMetadata } from "../../ProducerRecord.ts"
 import { Entry, type TopicQueues } from "./accumulator.ts"
 
@@ -155,4 +155,17 @@ export const withRecords = (
     records,
     description: error.description,
     ...(error.cause === undefined ? {} : { cause: error.cause })
+  })
+
+/** The same error of a record that could not become one, naming it. */
+export const naming = (
+  error: SerializationError | ProducerError,
+  record: number
+): SerializationError | ProducerError =>
+  error._tag === "ProducerError" ? withRecords(error, [record]) : new SerializationError({
+    topic: error.topic,
+    part: error.part,
+    reason: error.reason,
+    records: [record],
+    cause: error.cause
   })

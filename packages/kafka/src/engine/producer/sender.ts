@@ -23,6 +23,8 @@ export interface Sender {
   readonly timestamp: (now: number) => bigint
   /** Why nothing is taken any more, for a record of this topic. */
   readonly refusal: (topic: string) => SendError | undefined
+  /** Nothing is taken from now on. What was taken goes on. */
+  readonly close: () => void
   readonly append: (entry: Entry, now: number) => void
   readonly withdraw: (entry: Entry) => void
   /** Until all that was taken before is settled. */
@@ -243,6 +245,7 @@ export const make = (options: {
         return stamp
       },
       refusal: (topic) => refusal?.(topic),
+      close: () => void (refusal ??= closed),
       append: (entry, now) => {
         if (accumulator.append(entry, now)) wake()
       },

@@ -56,7 +56,7 @@ export const serialize = <Slug extends string, K, V, R>(
         topic: known.name,
         reason: "invalid",
         retriable: false,
-        description: `a timestamp is a whole number of milliseconds since 1970, and this is ${record.timestamp}`
+        description: `a timestamp is a whole number of milliseconds since 1970, and this is ${String(record.timestamp)}`
       })
     )
   }
@@ -92,7 +92,8 @@ const timestampOf = (timestamp: bigint | number): bigint | undefined => {
   if (typeof timestamp === "number") {
     return Number.isSafeInteger(timestamp) && timestamp >= 0 ? BigInt(timestamp) : undefined
   }
-  return timestamp >= 0n && timestamp < 0x8000000000000000n ? timestamp : undefined
+  // whatever a program without types may give, a date for one
+  return typeof timestamp === "bigint" && timestamp >= 0n && timestamp < 0x8000000000000000n ? timestamp : undefined
 }
 
 /** What a record takes at most in an uncompressed batch, as the Java client reckons it. */

@@ -84,7 +84,11 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
   const acks = oneOf("acks", options.acks, ["all", "leader", "none"]) ?? "all"
   const idempotent = options.idempotent ?? acks === "all"
   if (typeof idempotent !== "boolean") refuse("idempotent", `has to be true or false, and is ${String(idempotent)}`)
-  if (options.clientId === "") refuse("clientId", "can not be empty")
+  const text = (option: keyof Options, value: unknown) => {
+    if (value === undefined || (typeof value === "string" && value !== "")) return
+    refuse(option, value === "" ? "can not be empty" : `has to be text, and is ${String(value)}`)
+  }
+  text("clientId", options.clientId)
   const partitioner = options.partitioner ?? Partitioner.java
   if (typeof partitioner !== "function") refuse("partitioner", "has to be a function")
   const compression = oneOf("compression", options.compression, ["none", "gzip", "snappy", "lz4", "zstd"]) ?? "none"
@@ -128,8 +132,8 @@ export const check = (options: Options): Either.Either<Settings, ConfigError.Con
   if (batchSize > bufferMemory) {
     refuse("batchSize", `is ${batchSize}, and can be at most bufferMemory = ${bufferMemory}`)
   }
+  text("transactionalId", options.transactionalId)
   if (options.transactionalId !== undefined) {
-    if (options.transactionalId === "") refuse("transactionalId", "can not be empty")
     if (!idempotent) refuse("transactionalId", "needs an idempotent producer: leave idempotent and acks out")
   } else if (options.transactionTimeout !== undefined) {
     refuse("transactionTimeout", "has no meaning without a transactionalId")

@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import type { GroupMetadata, OffsetAndMetadata, ProducerSession, SendError } from "../../KafkaClient.ts"
 import { type CommitError, ProducerError, ProducerFencedError, TransactionError } from "../../KafkaError.ts"
 import type { Emit } from "../observe.ts"
@@ -15,8 +16,12 @@ import type { Sender } from "./sender.ts"
 
 /** The transaction that an effect is in. Whoever consumes and produces exactly once sends its offsets through it. */
 export interface Transaction {
+  /** The one it is inside of, which is another producer's. */
+  readonly outer: Transaction | undefined
   /** `false` from the moment its effect has ended. */
   open: boolean
+  /** Whether the producer is closed before its effect has ended, and sees to the abort itself. */
+  abandoned: boolean
   /** The first failure of a record or of offsets in it: it can only be aborted. */
   failure: SendError | CommitError | undefined
   /** The offsets are committed with the records, or not at all. */
@@ -32,6 +37,12 @@ export class CurrentTransaction extends Context.Reference<CurrentTransaction>()(
   { defaultValue: (): Transaction | undefined => undefined }
 ) {}
 
+/** Whether a transaction is this one, or inside of it. */
+export const isWithin = (innermost: Transaction | undefined, one: Transaction): boolean => {
+  for (let at = innermost; at !== undefined; at = at.outer) if (at === one) return true
+  return false
+}
+
 export interface Transactions {
   /** The one that is under way. */
   readonly current: () => Transaction | undefined
@@ -46,10 +57,12 @@ export const make = (options: {
   readonly transactionalId: string | undefined
   /** In milliseconds. */
   readonly transactionTimeout: number
+  /** In milliseconds. */
+  readonly closeTimeout: number
   readonly emit: Emit
-}): Effect.Effect<Transactions> =>
+}): Effect.Effect<Transactions, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const { emit, sender, session, transactionTimeout, transactionalId } = options
+    const { closeTimeout, emit, sender, session, transactionTimeout, transactionalId } = options
     const oneAtATime = yield* Effect.makeSemaphore(1)
     let current: Transaction | undefined
 
@@ -60,11 +73,16 @@ export const make = (options: {
           if (error._tag === "ProducerFencedError") sender.die(error)
         }))
 
-    const begin: Effect.Effect<Transaction, SendError> = Effect.suspend(() => {
+    const unlessOver = Effect.suspend(() => {
       const over = sender.refusal("a transaction")
-      if (over !== undefined) return Effect.fail(over)
+      return over === undefined ? Effect.void : Effect.fail(over)
+    })
+
+    const begin = (outer: Transaction | undefined): Effect.Effect<Transaction, SendError> => {
       const transaction: Transaction = {
+        outer,
         open: true,
+        abandoned: false,
         failure: undefined,
         sendOffsets: (offsets, group) =>
           Effect.suspend((): Effect.Effect<void, SendError | CommitError> =>
@@ -75,8 +93,12 @@ export const make = (options: {
             Effect.tapError((error) => Effect.sync(() => void (transaction.failure ??= error)))
           )
       }
-      return Effect.map(asked(session.begin), () => current = transaction)
-    })
+      return unlessOver.pipe(
+        Effect.zipRight(asked(session.begin)),
+        Effect.zipRight(unlessOver),
+        Effect.map(() => current = transaction)
+      )
+    }
 
     /** Takes back what was not sent, waits for what was, and for requests whose records have had their time, and aborts. */
     const abort = Effect.suspend(() => {
@@ -103,8 +125,9 @@ export const make = (options: {
       )
       const committed = Effect.tap(exit, () => Effect.zipRight(restore(sender.flush), commit))
       return Effect.catchAllCause(committed, (cause) =>
-        Effect.matchCauseEffect(abort, {
-          onFailure: (andToo) => Effect.failCause(Cause.sequential(cause, andToo)),
+        Effect.matchCauseEffect(transaction.abandoned ? Effect.void : abort, {
+          onFailure: (andToo) =>
+            Effect.failCause(Cause.sequential(cause, andToo)),
           onSuccess: () => Effect.failCause(cause)
         }))
     }
@@ -114,40 +137,69 @@ export const make = (options: {
      * clock tells which of the two is the reason, unless it is both.
      */
     const timedOut = <E>(cause: Cause.Cause<E>, startedAt: number): Cause.Cause<E | TransactionError> => {
-      if (sender.now() - startedAt < transactionTimeout) return cause
-      const fenced = Chunk.findFirst(Cause.failures(cause), (error) => error instanceof ProducerFencedError)
+      if (sender.now() - startedAt < transactionTimeout) {
+        return cause
+      }
+      const fenced = Chunk.findFirst(Cause.failures(cause), (error) =>
+        error instanceof ProducerFencedError)
       return Option.isNone(fenced)
         ? cause
         : Cause.fail(new TransactionError({ reason: "timed-out", transactionTimeout, cause: fenced.value }))
     }
 
+    const listeners: Array<() => void> = []
+    const ended = Effect.async<void>((resume) => {
+      if (current === undefined) resume(Effect.void)
+      else listeners.push(() => resume(Effect.void))
+    })
+    // one that is being ended may be; one whose effect still runs has lost its producer
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        sender.close()
+        const over = sender.refusal("a transaction")
+        const transaction = current
+        if (transaction === undefined || over === undefined) return Effect.void
+        if (transaction.open) {
+          transaction.open = false
+          transaction.abandoned = true
+          transaction.failure ??= over
+        }
+        return Effect.timeoutOption(
+          Effect.interruptible(transaction.abandoned ? Effect.ignore(abort) : ended),
+          closeTimeout
+        )
+      })
+    )
+
     const transact: Transactions["transact"] = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
       type Error = E | SendError | CommitError | TransactionError
       if (transactionalId === undefined) return Effect.fail(new TransactionError({ reason: "not-transactional" }))
-      const run: Effect.Effect<A, Error, R> = Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(begin, (transaction) => {
-          const startedAt = sender.now()
-          return restore(within(effect, transaction)).pipe(
-            Effect.exit,
-            Effect.flatMap((exit) => {
-              transaction.open = false
-              return Effect.mapErrorCause(end(transaction, exit, restore), (cause) => timedOut(cause, startedAt))
-            }),
-            Effect.onExit((exit) =>
-              Effect.sync(() => {
-                current = undefined
-                if (!emit.enabled) return
-                const outcome = Exit.isSuccess(exit) ? "committed" : "aborted"
-                emit({ _tag: "TransactionEnded", transactionalId, outcome, millis: sender.now() - startedAt })
-              })
+      const run = (outer: Transaction | undefined): Effect.Effect<A, Error, R> =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(begin(outer), (transaction) => {
+            const startedAt = sender.now()
+            return restore(within(effect, transaction)).pipe(
+              Effect.exit,
+              Effect.flatMap((exit) => {
+                transaction.open = false
+                return Effect.mapErrorCause(end(transaction, exit, restore), (cause) => timedOut(cause, startedAt))
+              }),
+              Effect.onExit((exit) =>
+                Effect.sync(() => {
+                  current = undefined
+                  for (const listener of listeners.splice(0)) listener()
+                  if (!emit.enabled) return
+                  const outcome = Exit.isSuccess(exit) ? "committed" : "aborted"
+                  emit({ _tag: "TransactionEnded", transactionalId, outcome, millis: sender.now() - startedAt })
+                })
+              )
             )
-          )
-        })
-      )
+          })
+        )
       return Effect.flatMap(CurrentTransaction, (outer): Effect.Effect<A, Error, R> =>
-        outer !== undefined && outer === current
+        current !== undefined && isWithin(outer, current)
           ? Effect.fail(new TransactionError({ reason: "nested" }))
-          : oneAtATime.withPermits(1)(run))
+          : oneAtATime.withPermits(1)(run(outer)))
     }
 
     return {
