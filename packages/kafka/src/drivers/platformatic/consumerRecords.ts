@@ -16,13 +16,27 @@ interface Batch {
   readonly appendTime: bigint | undefined
 }
 
-/** A record, and what it has from its batch. It does not hold the records beside it. */
+const none: KafkaRecord["headers"] = []
+
+/**
+ * A record, and what it has from its batch. It does not hold the records beside it, nor the library's record, which is a
+ * literal: where V8 once believes that those live for long, it lets them all be old from birth, and whatever they hold
+ * gets old with them. One run in three cost nearly twice the CPU for that.
+ */
 export class FetchedRecord {
   readonly batch: Batch
-  readonly record: KafkaRecord
+  readonly offsetDelta: number
+  readonly timestampDelta: bigint
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: KafkaRecord["headers"]
   constructor(batch: Batch, record: KafkaRecord) {
     this.batch = batch
-    this.record = record
+    this.offsetDelta = record.offsetDelta
+    this.timestampDelta = record.timestampDelta
+    this.key = record.key
+    this.value = record.value
+    this.headers = record.headers.length === 0 ? none : record.headers
   }
 }
 
@@ -30,14 +44,14 @@ export class FetchedRecord {
  * Reads the library's records, each part only when it is asked for.
  */
 export const view: RecordView<FetchedRecord> = {
-  offset: ({ batch, record }) => batch.firstOffset + BigInt(record.offsetDelta),
-  timestamp: ({ batch, record }) => batch.appendTime ?? batch.firstTimestamp + record.timestampDelta,
-  key: ({ record }) => record.key,
-  value: ({ record }) => record.value,
-  headers: ({ record }) => headers(record)
+  offset: ({ batch, offsetDelta }) => batch.firstOffset + BigInt(offsetDelta),
+  timestamp: ({ batch, timestampDelta }) => batch.appendTime ?? batch.firstTimestamp + timestampDelta,
+  key: ({ key }) => key,
+  value: ({ value }) => value,
+  headers: (record) => headers(record)
 }
 
-const headers = (record: KafkaRecord): RecordHeaders =>
+const headers = (record: FetchedRecord): RecordHeaders =>
   record.headers.map(([name, value]): Header => [name === null ? "" : name.toString("utf8"), value])
 
 // attributes of a batch
