@@ -3,6 +3,7 @@
  *
  *     npm run bench                                 everything, with a report
  *     npm run bench -- --only bytes,json            some of it
+ *     npm run bench -- --with KafkaJs               some contenders, beside the first of each bench
  *     npm run bench -- --short                      does everything run? No time is looked at
  */
 import { execFile } from "node:child_process"
@@ -24,6 +25,8 @@ const { values } = parseArgs({
     rounds: { type: "string" },
     /** Names of benches, or how they begin, with commas between them. */
     only: { type: "string", default: "" },
+    /** Parts of contenders' names, likewise. The first of a bench, which is the measure of the others, always runs. */
+    with: { type: "string", default: "" },
     short: { type: "boolean", default: false },
     report: { type: "boolean", default: false },
     list: { type: "boolean", default: false }
@@ -31,8 +34,17 @@ const { values } = parseArgs({
 })
 const records = Number(values.records ?? (values.short ? 2000 : 1_000_000))
 const rounds = Number(values.rounds ?? (values.short ? 1 : 5))
-const wanted = values.only.split(",").map((name) => name.trim()).filter((name) => name !== "")
-const chosen = benches.filter(({ name }) => wanted.length === 0 || wanted.some((begin) => name.startsWith(begin)))
+const names = (list: string) => list.split(",").map((name) => name.trim()).filter((name) => name !== "")
+const wanted = names(values.only)
+const parts = names(values.with)
+const chosen = benches.filter(({ name }) => wanted.length === 0 || wanted.some((begin) => name.startsWith(begin))).map(
+  (bench): Bench => ({
+    ...bench,
+    contenders: bench.contenders.filter(({ name }, i) =>
+      i === 0 || parts.length === 0 || parts.some((part) => name.includes(part))
+    )
+  })
+)
 if (chosen.length === 0) {
   console.error(`There is no such bench. There are: ${benches.map(({ name }) => name).join(", ")}`)
   process.exit(2)
