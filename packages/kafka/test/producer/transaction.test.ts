@@ -376,6 +376,17 @@ describe("what can go wrong with a transaction", () => {
       assert.deepStrictEqual(yield* openTransactions, [])
     }).pipe(Effect.provide(kafka)))
 
+  it.effect("one whose commit is in doubt is not said to have timed out, which would say that it is not committed", () =>
+    Effect.gen(function*() {
+      const script = yield* Script
+      const doubt = new ProducerError({ topic: "", reason: "unknown-outcome", retriable: false, description: "lost" })
+      script.failCall("commit", doubt)
+      script.failCall("abort", new ProducerFencedError({ transactionalId: "tills" }))
+      const running = yield* Effect.fork(Effect.flip(Producer.transaction(Effect.sleep("1 hour"))))
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* Fiber.join(running), doubt)
+    }).pipe(Effect.provide(scripted(transactional))))
+
   it.effect("fenced at its commit: what waits fails, and everything later", () =>
     Effect.gen(function*() {
       const script = yield* Script

@@ -336,8 +336,13 @@ class Session {
     return this.transactions.abort
   })
 
+  /** What has no numbers yet was not sent, and never will be: it would be in the next transaction. */
   private doubt(): void {
-    for (const one of this.open) if (isOpen(one)) this.transactions.renew(one.identity)
+    if (this.options.transactionalId === undefined) return
+    for (const one of this.open.filter(isOpen)) {
+      if (one.identity !== undefined) this.transactions.renew(one.identity)
+      else one.fail(this.delivery.invalid(one, "its transaction ended before it was sent"), "refuse")
+    }
   }
 }
 

@@ -139,8 +139,7 @@ export class Transactions {
 
   /** Which of these partitions are not in the transaction yet. */
   missing(partitions: ReadonlyArray<{ readonly topic: string; readonly partition: number }>) {
-    const known = this.transaction?.partitions
-    return known === undefined ? [] : partitions.filter(({ partition, topic }) => !known.get(topic)?.has(partition))
+    return this.transaction === undefined ? [] : missingIn(this.transaction, partitions)
   }
 
   /** Something that was sent under this identity is stored. */
@@ -148,27 +147,23 @@ export class Transactions {
     if (this.transaction !== undefined && this.transaction.identity === identity) this.transaction.begun = true
   }
 
-  private enter({ partition, topic }: { readonly topic: string; readonly partition: number }): void {
-    const known = this.transaction?.partitions
-    const same = known?.get(topic)
-    if (same === undefined) known?.set(topic, new Set([partition]))
-    else same.add(partition)
-  }
-
   /** Puts partitions into the transaction; answers the error of each that can not be in it. */
   add(
     partitions: ReadonlyArray<{ readonly topic: string; readonly partition: number }>
   ): Effect.Effect<ReadonlyArray<unknown>, Failure> {
     return Effect.gen(this, function*() {
-      const identity = yield* this.identity
       const errors: Array<unknown> = partitions.map(() => undefined)
+      // another may be open when the answer comes
+      const open = this.transaction
+      if (open === undefined) return errors
+      const identity = yield* this.identity
       if (identity.entersByItself) {
-        for (const one of partitions) this.enter(one)
+        for (const one of partitions) enter(open, one)
         return errors
       }
       for (;;) {
         const left = partitions.filter((_, i) => errors[i] === undefined)
-        const wanted = this.missing(left)
+        const wanted = missingIn(open, left)
         if (wanted.length === 0) return errors
         const { value } = yield* this.repeat(
           "add partitions to transaction",
@@ -178,12 +173,13 @@ export class Transactions {
               const first = answers[0]?.error
               if (first !== undefined && this.transport.protocolCode(first)?.retriable === true) throw first
               return answers
-            })
+            }),
+          { identity }
         )
         for (const { error, partition, topic } of value) {
           if (error === undefined) {
-            this.enter({ topic, partition })
-            if (this.transaction !== undefined) this.transaction.begun = true
+            enter(open, { topic, partition })
+            open.begun = true
           } else if (this.transport.protocolCode(error)?.code !== "OPERATION_NOT_ATTEMPTED") {
             errors[partitions.findIndex((one) => one.topic === topic && one.partition === partition)] = error
           }
@@ -205,7 +201,8 @@ export class Transactions {
       if (identity.entersByItself) open.groups.add(groupId)
       else if (!open.groups.has(groupId)) {
         yield* this.repeat("add offsets to transaction", () => this.transport.addOffsets(identity, groupId), {
-          group: groupId
+          group: groupId,
+          identity
         })
         open.groups.add(groupId)
         open.begun = true
@@ -213,7 +210,7 @@ export class Transactions {
       yield* this.repeat(
         "send offsets to transaction",
         () => this.transport.commitOffsets(identity, group, offsets),
-        { group: groupId, refine: (error) => this.offsetsError(error, offsets) }
+        { group: groupId, identity, refine: (error) => this.offsetsError(error, offsets) }
       )
       open.begun = true
     })
@@ -225,11 +222,13 @@ export class Transactions {
       if (open === undefined || this.refusal !== undefined) return wrongState(this.refusal ?? "")
       let lost: unknown = undefined
       return this.end(open, true, (error) => {
-        lost ??= error
+        const code = this.transport.protocolCode(error)?.code
+        // a coordinator that says so may have written it down
+        if (code === undefined || code === "COORDINATOR_NOT_AVAILABLE") lost ??= error
+        // it is not committed, and never was
+        else if (code === "INVALID_TXN_STATE") lost = undefined
       }).pipe(
-        Effect.mapError((error) =>
-          lost !== undefined && (this.closed || isPassing(error)) ? this.uncertain(lost) : error
-        ),
+        Effect.mapError((error) => lost === undefined ? error : this.uncertain(lost)),
         Effect.tapError(() =>
           Effect.sync(() => {
             this.broken = true
@@ -241,12 +240,16 @@ export class Transactions {
 
   private uncertain(cause: unknown): ProducerError {
     const { deliveryTimeout, transactionalId } = this.options
+    const until = this.closed
+      ? "before the producer was closed"
+      : this.fenced === undefined
+      ? `within ${deliveryTimeout} ms`
+      : "before the producer was fenced"
     return new ProducerError({
       topic: "",
       reason: "unknown-outcome",
       retriable: false,
-      description: `the answer to the commit of transaction "${transactionalId}" was lost, and none came ` +
-        `${this.closed ? "before the producer was closed" : `within ${deliveryTimeout} ms`}: ` +
+      description: `the answer to the commit of transaction "${transactionalId}" was lost, and none came ${until}: ` +
         "it may or may not have been committed",
       cause: this.cause(cause)
     })
@@ -289,7 +292,11 @@ export class Transactions {
     this.left = false
   }
 
-  private end(open: Open, transactionResult: boolean, onLost?: (error: unknown) => void): Effect.Effect<void, Failure> {
+  private end(
+    open: Open,
+    transactionResult: boolean,
+    onFailed?: (error: unknown) => void
+  ): Effect.Effect<void, Failure> {
     return Effect.gen(this, function*() {
       if (open.partitions.size > 0 || open.groups.size > 0) {
         if (this.fenced !== undefined) return yield* this.fenced
@@ -299,7 +306,7 @@ export class Transactions {
           transactionResult ? "commit transaction" : "abort transaction",
           () =>
             this.transport.endTransaction(open.identity, committed).catch((error: unknown) => {
-              if (this.transport.protocolCode(error) === undefined) onLost?.(error)
+              onFailed?.(error)
               throw error
             }),
           { refine: (error) => committed ? this.endedByOthers(open, error) : undefined }
@@ -328,6 +335,8 @@ export class Transactions {
     options: {
       readonly group?: string
       readonly within?: number
+      /** Under which it is asked: of one that we have gone on from it says nothing that it is fenced. */
+      readonly identity?: Identity
       readonly refine?: (error: unknown) => E | undefined
     } = {}
   ): Effect.Effect<Answer<A>, Failure | E> {
@@ -340,7 +349,9 @@ export class Transactions {
       const loop = (pause: number): Effect.Effect<Answer<A>, Failure | E> =>
         Effect.catchAll(once, ({ error }) => {
           const typed = failure(this.transport, error, operation, about)
-          if (typed._tag === "ProducerFencedError") return Effect.fail(this.fence(error))
+          if (typed._tag === "ProducerFencedError" && (options.identity ?? this.latest) === this.latest) {
+            return Effect.fail(this.fence(error))
+          }
           last = withoutTopic(typed)
           if (this.closed || !isPassing(last)) return Effect.fail(options.refine?.(error) ?? last)
           return Effect.zipRight(Effect.sleep(pause), Effect.suspend(() => loop(Math.min(500, pause * 2))))
@@ -368,6 +379,20 @@ export class Transactions {
   private cause(error: unknown): DriverError {
     return new DriverError(error, this.transport.attempt("produce", {}).secrets)
   }
+}
+
+const missingIn = <A extends { readonly topic: string; readonly partition: number }>(
+  { partitions }: Open,
+  all: ReadonlyArray<A>
+): ReadonlyArray<A> => all.filter(({ partition, topic }) => partitions.get(topic)?.has(partition) !== true)
+
+const enter = (
+  { partitions }: Open,
+  { partition, topic }: { readonly topic: string; readonly partition: number }
+): void => {
+  const same = partitions.get(topic)
+  if (same === undefined) partitions.set(topic, new Set([partition]))
+  else same.add(partition)
 }
 
 /** Whether the same request may be answered differently later. */

@@ -134,13 +134,14 @@ export const make = (options: {
 
     /**
      * The broker fences a producer whose transaction took too long as it does one that was followed by another. The
-     * clock tells which of the two is the reason, unless it is both.
+     * clock tells which of the two is the reason, unless it is both. A commit in doubt stays in doubt.
      */
     const timedOut = <E>(cause: Cause.Cause<E>, startedAt: number): Cause.Cause<E | TransactionError> => {
-      if (sender.now() - startedAt < transactionTimeout) {
+      const failures = Cause.failures(cause)
+      if (sender.now() - startedAt < transactionTimeout || Chunk.some(failures, isCommitInDoubt)) {
         return cause
       }
-      const fenced = Chunk.findFirst(Cause.failures(cause), (error) =>
+      const fenced = Chunk.findFirst(failures, (error) =>
         error instanceof ProducerFencedError)
       return Option.isNone(fenced)
         ? cause
@@ -208,6 +209,10 @@ export const make = (options: {
       transact
     }
   })
+
+/** A record in doubt has a topic. */
+const isCommitInDoubt = (error: unknown): boolean =>
+  error instanceof ProducerError && error.reason === "unknown-outcome" && error.topic === ""
 
 /** A reference is nobody's requirement, so there is none to be taken away. */
 const within = <A, E, R>(effect: Effect.Effect<A, E, R>, transaction: Transaction): Effect.Effect<A, E, R> =>
