@@ -25,17 +25,21 @@ async def read(work, records, group):
         fetch_max_bytes=32 * 1024 * 1024,
     )
     await consumer.start()
-    started, count, size = None, 0, 0
+    # the last three quarters count, as in work.ts, which says why
+    first, started, before, count, size = None, None, 0, 0, 0
     try:
         while count < records:
             batches = await consumer.getmany(timeout_ms=1000)
+            now = time.perf_counter()
+            if batches and first is None:
+                first = now
+            if batches and started is None and count * 4 >= records:
+                started, before = now, count
             for batch in batches.values():
-                if started is None:
-                    started = time.perf_counter()
                 for record in batch:
                     size += len(record.value)
                 count += len(batch)
-        return {"records": count, "seconds": time.perf_counter() - started}
+        return {"records": count - before, "seconds": time.perf_counter() - (started or first)}
     finally:
         await consumer.stop()
 

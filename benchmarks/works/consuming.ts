@@ -12,7 +12,6 @@ const versus = (
   name,
   about,
   ...shape,
-  share: 0.5,
   contenders: [
     inNode("kafkajs eachBatch", ["kafkajs", "bytes"]),
     inNode("Consumer.stream, KafkaJs", ["library", "bytes"]),
