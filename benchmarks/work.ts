@@ -21,15 +21,16 @@ export const Order = Schema.Struct({
 })
 
 /**
- * Counts the last three quarters of the records wanted. The first one does not count: kafkajs has parsed all of an
- * answer of up to 32 MB before it hands out the first record of it, and others have not. All of them count where they
- * come at once.
+ * Counts the last three quarters of the records wanted. kafkajs parses all of an answer, up to 32 MB, before it hands
+ * out the first record of it, and others do not: so the clock starts when a quarter has been read, and what had been
+ * parsed by then too. All of them count where they come at once.
  */
 export class Meter {
   private firstAt = 0n
   private startedAt = 0n
   private startedWith = 0
   private count = 0
+  private starting = false
   private done!: (result: { readonly records: number; readonly seconds: number }) => void
   readonly result = new Promise<{ readonly records: number; readonly seconds: number }>((resolve) => {
     this.done = resolve
@@ -40,24 +41,30 @@ export class Meter {
     this.wanted = wanted
   }
 
-  /** Called before a chunk is worked on, so that the work on the first chunk that counts is measured too. */
+  /** Called before a chunk is worked on, so that the work on the first one is measured too if all of them count. */
   begin(): void {
-    if (this.startedAt !== 0n) return
     if (this.firstAt === 0n) this.firstAt = process.hrtime.bigint()
-    if (this.count * 4 < this.wanted) return
-    this.startedAt = process.hrtime.bigint()
-    this.startedWith = this.count
   }
 
   /** Called after so many more records. Whether that is enough. */
   add(records: number): boolean {
     this.count += records
-    if (this.count < this.wanted) return false
-    const since = this.startedAt === 0n ? this.firstAt : this.startedAt
-    this.done({
-      records: this.count - this.startedWith,
-      seconds: Number(process.hrtime.bigint() - since) / 1e9
-    })
-    return true
+    if (this.count >= this.wanted) {
+      const since = this.startedAt === 0n ? this.firstAt : this.startedAt
+      this.done({
+        records: this.count - this.startedWith,
+        seconds: Number(process.hrtime.bigint() - since) / 1e9
+      })
+      return true
+    }
+    if (!this.starting && this.count * 4 >= this.wanted) {
+      this.starting = true
+      // not before what is at hand has been handed out
+      setImmediate(() => {
+        this.startedAt = process.hrtime.bigint()
+        this.startedWith = this.count
+      })
+    }
+    return false
   }
 }

@@ -82,12 +82,12 @@ public final class Bench {
         ConsumerRecords<byte[], byte[]> polled = consumer.poll(Duration.ofSeconds(1));
         if (polled.isEmpty()) continue;
         if (first == 0) first = System.nanoTime();
-        if (started == 0 && count * 4L >= records) {
+        for (ConsumerRecord<byte[], byte[]> record : polled) size += record.value().length;
+        count += polled.count();
+        if (started == 0 && count * 4L >= records && count < records) {
           started = System.nanoTime();
           before = count;
         }
-        for (ConsumerRecord<byte[], byte[]> record : polled) size += record.value().length;
-        count += polled.count();
       }
       return new double[] {count - before, (System.nanoTime() - (started == 0 ? first : started)) / 1e9};
     }

@@ -14,6 +14,7 @@ export class Meter {
   startedAt = 0n
   startedWith = 0
   count = 0
+  starting = false
   result = new Promise((resolve) => {
     this.done = resolve
   })
@@ -23,22 +24,27 @@ export class Meter {
   }
 
   begin() {
-    if (this.startedAt !== 0n) return
     if (this.firstAt === 0n) this.firstAt = process.hrtime.bigint()
-    if (this.count * 4 < this.wanted) return
-    this.startedAt = process.hrtime.bigint()
-    this.startedWith = this.count
   }
 
   add(records) {
     this.count += records
-    if (this.count < this.wanted) return false
-    const since = this.startedAt === 0n ? this.firstAt : this.startedAt
-    this.done({
-      records: this.count - this.startedWith,
-      seconds: Number(process.hrtime.bigint() - since) / 1e9
-    })
-    return true
+    if (this.count >= this.wanted) {
+      const since = this.startedAt === 0n ? this.firstAt : this.startedAt
+      this.done({
+        records: this.count - this.startedWith,
+        seconds: Number(process.hrtime.bigint() - since) / 1e9
+      })
+      return true
+    }
+    if (!this.starting && this.count * 4 >= this.wanted) {
+      this.starting = true
+      setImmediate(() => {
+        this.startedAt = process.hrtime.bigint()
+        this.startedWith = this.count
+      })
+    }
+    return false
   }
 }
 

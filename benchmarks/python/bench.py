@@ -30,15 +30,14 @@ async def read(work, records, group):
     try:
         while count < records:
             batches = await consumer.getmany(timeout_ms=1000)
-            now = time.perf_counter()
             if batches and first is None:
-                first = now
-            if batches and started is None and count * 4 >= records:
-                started, before = now, count
+                first = time.perf_counter()
             for batch in batches.values():
                 for record in batch:
                     size += len(record.value)
                 count += len(batch)
+            if started is None and records <= count * 4 < records * 4:
+                started, before = time.perf_counter(), count
         return {"records": count - before, "seconds": time.perf_counter() - (started or first)}
     finally:
         await consumer.stop()
