@@ -173,8 +173,9 @@ describe("Accumulator", () => {
       if (ids(batch)!.includes(3)) {
         accumulator.settle(batch, tooLarge, 0)
       } else {
+        const { length } = batch.records
         accumulator.settle(batch, stored(offset), 0)
-        offset += BigInt(batch.records.length)
+        offset += BigInt(length)
       }
     }
     assert(entries[3]!.error?._tag === "ProducerError" && entries[3]!.error.reason === "too-large")

@@ -104,6 +104,15 @@ export class Batch implements ProducerBatch {
     entry.batch = this
     entry.state = "queued"
   }
+  /**
+   * All of them are settled. Written over: an array that has got old keeps what it holds alive until the next full
+   * collection, though it were garbage itself, and these hold all that a send consists of.
+   */
+  forget(): void {
+    const records: Array<Entry | undefined> = this.records
+    records.fill(undefined)
+    records.length = 0
+  }
   /** Forgets the settled records; answers the bytes that this frees. */
   compact(): number {
     if (this.pinned || this.live === this.records.length) return 0
@@ -291,6 +300,7 @@ export class Accumulator {
         }
         if (known) offset++
       }
+      batch.forget()
       return "stored"
     }
     const error = result.error
