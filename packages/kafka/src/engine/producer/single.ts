@@ -36,7 +36,6 @@ export class Single extends Entry {
   onAccepted(): void {}
   onStored(metadata: RecordMetadata): void {
     this.resume(Exit.succeed(metadata))
-    this.resume = ignored
   }
   onFailed(error: SendError): void {
     this.resume(Exit.fail(error))
