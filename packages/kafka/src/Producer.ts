@@ -18,6 +18,7 @@ import type * as Scope from "effect/Scope"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import * as engine from "./engine/producer/engine.ts"
+import { sendFrom } from "./engine/producer/sendFrom.ts"
 import * as settings from "./engine/producer/settings.ts"
 import type { CompressionType, KafkaClient, SendError } from "./KafkaClient.ts"
 import type {
@@ -218,8 +219,12 @@ export const send = <Slug extends string, K, V, R>(
   topic: Topic.Topic<Slug, K, V, R>,
   record: ProducerRecord<NoInfer<K>, NoInfer<V>>
 ): Effect.Effect<RecordMetadata, ProduceError, Producer | R> =>
-  // what `Effect.flatMap(Producer, …)` does, at a tenth less of the whole cost of a record
-  Effect.withFiberRuntime((fiber) => Context.unsafeGet(fiber.currentContext, Producer).send(topic, record))
+  // what `Effect.flatMap(Producer, …)` does, at a fifth less of the whole cost of a record
+  Effect.withFiberRuntime((fiber, { runtimeFlags }) => {
+    const producer = Context.unsafeGet(fiber.currentContext, Producer)
+    const from = sendFrom(producer.send)
+    return from === undefined ? producer.send(topic, record) : from(fiber, runtimeFlags, topic, record)
+  })
 
 /**
  * Sends records, in order within each partition, and ends with their places in the order they were given.

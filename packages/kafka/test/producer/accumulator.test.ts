@@ -20,9 +20,11 @@ class Told extends Entry {
   readonly id: number
   readonly told: Array<"accepted" | RecordMetadata | SendError> = []
   gone = false
-  constructor(topic: TopicQueues, partition: number, size: number, deadline: number, id: number) {
+  readonly alone: boolean
+  constructor(topic: TopicQueues, partition: number, size: number, deadline: number, id: number, alone: boolean) {
     super(topic, partition, record, size, deadline)
     this.id = id
+    this.alone = alone
   }
   isWaiting() {
     return !this.gone
@@ -48,6 +50,7 @@ const setUp = (options: Partial<Options> = {}) => {
   const settings: Options = {
     batchSize: 1000,
     maxRequestSize: 2000,
+    smallRequest: 300,
     bufferMemory: 10_000,
     linger: 0,
     resendUnknown: false,
@@ -61,9 +64,14 @@ const setUp = (options: Partial<Options> = {}) => {
   let ids = 0
   const append = (
     now: number,
-    { deadline = 120_000, partition = 0, size = 100 }: { partition?: number; size?: number; deadline?: number } = {}
+    { alone = true, deadline = 120_000, partition = 0, size = 100 }: {
+      partition?: number
+      size?: number
+      deadline?: number
+      alone?: boolean
+    } = {}
   ) => {
-    const entry = new Told(topic, partition, size, now + deadline, ids++)
+    const entry = new Told(topic, partition, size, now + deadline, ids++, alone)
     accumulator.append(entry, now)
     return entry
   }
@@ -129,6 +137,25 @@ describe("Accumulator", () => {
     append(1, { size: 600 })
     append(1, { partition: 1, size: 600 })
     assert.deepStrictEqual(accumulator.drain(1).map(ids), [[2], [3]])
+  })
+
+  it("leaves another request that can go at once half of it, and never the last little", () => {
+    const { accumulator, append } = setUp()
+    for (const partition of [0, 1, 2]) append(0, { partition, size: 300 })
+    assert.deepStrictEqual(accumulator.drain(0, true).map(ids), [[0]])
+    assert.strictEqual(accumulator.nextReady, 0, "the other one has something to do")
+    assert.deepStrictEqual(accumulator.drain(0).map(ids), [[1], [2]])
+
+    const little = setUp()
+    for (const partition of [0, 1, 2]) little.append(0, { partition, size: 30 })
+    assert.deepStrictEqual(little.accumulator.drain(0, true).map(ids), [[0], [1], [2]])
+  })
+
+  it("does not divide what one caller waits for", () => {
+    const { accumulator, append } = setUp()
+    for (const partition of [0, 1, 2]) append(0, { partition, size: 300, alone: false })
+    append(0)
+    assert.deepStrictEqual(accumulator.drain(0, true).map(ids), [[0, 3], [1], [2]])
   })
 
   it("sends a batch again before those after it, while other partitions go on", () => {
@@ -319,8 +346,14 @@ describe("Accumulator", () => {
 // ---------------------------------------------------------------------------------------------------------------------
 
 type Command =
-  | { readonly _tag: "append"; readonly partition: number; readonly size: number; readonly deadline: number }
-  | { readonly _tag: "drain" }
+  | {
+    readonly _tag: "append"
+    readonly partition: number
+    readonly size: number
+    readonly deadline: number
+    readonly alone: boolean
+  }
+  | { readonly _tag: "drain"; readonly shared: boolean }
   | { readonly _tag: "settle"; readonly which: number; readonly result: BatchResult | "tooLarge" }
   | { readonly _tag: "withdraw" | "leave"; readonly which: number }
   | { readonly _tag: "wait"; readonly millis: number }
@@ -333,10 +366,14 @@ const command: FastCheck.Arbitrary<Command> = FastCheck.oneof(
       _tag: FastCheck.constant("append" as const),
       partition: FastCheck.integer({ min: anyPartition, max: 2 }),
       size: FastCheck.integer({ min: 1, max: 400 }),
+      alone: FastCheck.boolean(),
       deadline: FastCheck.constantFrom(500, 5000)
     })
   },
-  { weight: 3, arbitrary: FastCheck.constant<Command>({ _tag: "drain" }) },
+  {
+    weight: 3,
+    arbitrary: FastCheck.record({ _tag: FastCheck.constant("drain" as const), shared: FastCheck.boolean() })
+  },
   {
     weight: 4,
     arbitrary: FastCheck.record({
@@ -402,7 +439,7 @@ const run = (commands: ReadonlyArray<Command>, linger: number, seed: number) => 
       case "append":
         return void entries.push(append(now, command))
       case "drain": {
-        const batches = accumulator.drain(now)
+        const batches = accumulator.drain(now, command.shared)
         const bytes = batches.map((batch) =>
           batch.records.reduce((sum, one) => sum + (one as Told).size, batchOverhead)
         )
@@ -463,7 +500,7 @@ const run = (commands: ReadonlyArray<Command>, linger: number, seed: number) => 
     assert.isBelow(i, 1000, "it comes to an end")
     step({ _tag: "wait", millis: 10 })
     for (const batch of flying.splice(0)) settle(batch, stored())
-    step({ _tag: "drain" })
+    step({ _tag: "drain", shared: false })
     check()
   }
   assert.strictEqual(accumulator.bufferedBytes, 0)

@@ -10,6 +10,9 @@ class Told extends Entry {
   constructor(topic: TopicQueues, deadline: number) {
     super(topic, 0, { key: null, value: null, headers: [], timestamp: 0n }, 100, deadline)
   }
+  get alone() {
+    return true
+  }
   isWaiting() {
     return !this.gone
   }
@@ -32,6 +35,7 @@ const setUp = () => {
   const accumulator = new Accumulator({
     batchSize: 1000,
     maxRequestSize: 2000,
+    smallRequest: 300,
     bufferMemory: 10_000,
     linger: 0,
     resendUnknown: false,

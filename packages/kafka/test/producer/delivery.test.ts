@@ -88,6 +88,26 @@ describe("coalescing", () => {
     }).pipe(Effect.provide(producer({}, { maxInFlight: 2 }))))
 })
 
+describe("what stands in for a producer", () => {
+  it.effect("is asked, whatever of the real one it is made of", () =>
+    Effect.gen(function*() {
+      const real = yield* Producer.Producer
+      const spied: Array<unknown> = []
+      const spy: Producer.Service = {
+        ...real,
+        send: (topic, record) => {
+          spied.push(record.value)
+          return real.send(topic, record)
+        }
+      }
+      const fiber = yield* Effect.fork(Effect.provideService(send("a"), Producer.Producer, spy))
+      const script = yield* Script
+      yield* Effect.flatMap(script.request, (request) => request.store)
+      assert.deepStrictEqual(yield* Fiber.join(fiber), { topic: "orders", partition: 0, offset: 0n, timestamp: 0n })
+      assert.deepStrictEqual(spied, ["a"])
+    }).pipe(Effect.provide(producer())))
+})
+
 describe("each caller its own result", () => {
   it.effect("a record the broker finds too large does not fail those it was sent with", () =>
     Effect.gen(function*() {

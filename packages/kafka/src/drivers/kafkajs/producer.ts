@@ -31,7 +31,7 @@ export const open = (
     )
     yield* Effect.addFinalizer(() => cluster.close)
     yield* cluster.connect
-    return yield* Session.make(transport(environment, options, compression, cluster), capabilities, 1, options)
+    return yield* Session.make(transport(environment, options, compression, cluster), capabilities, 2, options)
   })
 
 const transport = (

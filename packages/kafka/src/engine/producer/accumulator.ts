@@ -10,6 +10,7 @@ import type { BatchResult, ProducerBatch, RawProducerRecord, SendError } from ".
 import { ProducerError } from "../../KafkaError.ts"
 import type { RecordMetadata } from "../../ProducerRecord.ts"
 import type { RecordHeaders } from "../../RecordHeaders.ts"
+import * as metadata from "./metadata.ts"
 
 /** Sizes in bytes, times in milliseconds since any one moment. */
 export interface Options {
@@ -17,6 +18,8 @@ export interface Options {
   readonly batchSize: number
   /** All batches of one request together, unless the first alone is larger. */
   readonly maxRequestSize: number
+  /** What is not worth a request of its own where it can go with others. */
+  readonly smallRequest: number
   /** What may be buffered; what comes then has to wait. */
   readonly bufferMemory: number
   /** How long a batch waits for company. */
@@ -61,6 +64,8 @@ export abstract class Entry implements RawProducerRecord {
     this.size = size
     this.deadline = deadline
   }
+  /** Whether its caller waits for nothing else. */
+  abstract get alone(): boolean
   /** Whether there is anybody left. Asked when the record is about to be sent: it is withdrawn if not. */
   abstract isWaiting(): boolean
   /** The record has got its place in the buffer. */
@@ -175,6 +180,8 @@ export class Accumulator {
   bufferedBytes = 0
   /** Records that are not settled, those that wait for room included. */
   pending = 0
+  /** Those of them that are alone. */
+  private alone = 0
   /** No record's deadline is before this. */
   nextDeadline = Infinity
   /** When the next batch can be sent, as the last `drain` saw it. */
@@ -203,6 +210,7 @@ export class Accumulator {
   append(entry: Entry, now: number): boolean {
     entry.sequence = ++this.sequence
     this.pending++
+    if (entry.alone) this.alone++
     if (entry.deadline < this.nextDeadline) this.nextDeadline = entry.deadline
     if (this.hasRoom(entry.size)) return this.place(entry, now)
     entry.state = "waiting"
@@ -220,13 +228,14 @@ export class Accumulator {
 
   /**
    * What is to be sent now: at most one batch of each partition, in flight from here on. Whoever calls has to `settle`
-   * each of them.
+   * each of them. Where it is `shared` with another request that can go at once, the other one is left half of it, if
+   * it is much, and of callers who can go on when their half is stored.
    */
-  drain(now: number): Array<Batch> {
+  drain(now: number, shared = false): Array<Batch> {
     const taken: Array<Batch> = []
     const left: Array<PartitionQueue> = []
     const hurry = this.hurried || this.flushes.size > 0 || this.waitingHead < this.waiting.length
-    let room = this.options.maxRequestSize
+    let room = shared && this.alone > this.pending / 2 ? this.half() : this.options.maxRequestSize
     this.nextReady = Infinity
     for (const queue of this.listed) {
       queue.listed = false
@@ -247,6 +256,13 @@ export class Accumulator {
     this.listed = left
     if (this.admit(now)) this.nextReady = now
     return taken
+  }
+
+  /** What one of two requests may take of what is queued. */
+  private half(): number {
+    let queued = 0
+    for (const { batches } of this.listed) if (batches[0] !== undefined) queued += batches[0].bytes
+    return Math.min(this.options.maxRequestSize, Math.max(this.options.smallRequest, queued / 2))
   }
 
   /** The first batch of a queue that anybody waits for, in flight, if there is room for it. */
@@ -291,12 +307,8 @@ export class Accumulator {
         const entry = entries[i]!
         if (entry.state !== "settled") {
           this.finish(entry)
-          entry.onStored({
-            topic: queue.topic.name,
-            partition: queue.partition,
-            offset,
-            timestamp: result.logAppendTime ?? entry.timestamp
-          })
+          const timestamp = result.logAppendTime ?? entry.timestamp
+          entry.onStored(metadata.make(queue.topic.name, queue.partition, offset, timestamp))
         }
         if (known) offset++
       }
@@ -485,6 +497,7 @@ export class Accumulator {
   private finish(entry: Entry): void {
     entry.state = "settled"
     this.pending--
+    if (entry.alone) this.alone--
     if (entry.batch !== undefined) {
       entry.batch.live--
       entry.batch = undefined

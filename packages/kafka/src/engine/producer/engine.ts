@@ -27,6 +27,7 @@ import { batchOverhead, type Entry } from "./accumulator.ts"
 import { Group, GroupEntry, naming, withRecords } from "./group.ts"
 import * as partition from "./partition.ts"
 import * as senders from "./sender.ts"
+import { type SendFrom, withSendFrom } from "./sendFrom.ts"
 import { type Inject, serialize, type Serialized, sizeOf } from "./serialize.ts"
 import { type Settings, withSettings } from "./settings.ts"
 import { Single } from "./single.ts"
@@ -35,6 +36,8 @@ import * as transactions from "./transaction.ts"
 
 type OpenError = ClientError | ProducerFencedError | UnsupportedFeatureError
 type Transaction = transactions.Transaction | undefined
+/** What a fiber goes on with. */
+type Resume<R> = (result: Effect.Effect<RecordMetadata, ProduceError, R>) => void
 
 export const make = (
   settings: Settings
@@ -148,33 +151,44 @@ export const make = (
 
     // -- one record -----------------------------------------------------------------------------------------------
 
-    const send: Service["send"] = (topic, record) =>
-      Effect.withFiberRuntime((fiber, { runtimeFlags }) => {
-        const within = transactionOf(fiber)
-        const waits = RuntimeFlags.interruptible(runtimeFlags) ? fiber : undefined
-        const tracing = Tracing.of(fiber)
-        return tracing === undefined ? sendWith(topic, record, within, waits, undefined) : Tracing.sending(
-          tracing,
-          { clientId, topic: registry.resolve(topic.slug), records: undefined, record },
-          (inject) => sendWith(topic, record, within, waits, inject)
-        )
-      })
+    const sendFrom: SendFrom = (fiber, flags, topic, record) => {
+      const within = transactionOf(fiber)
+      const waits = RuntimeFlags.interruptible(flags) ? fiber : undefined
+      const tracing = Tracing.of(fiber)
+      if (tracing === undefined) {
+        return Effect.async((resume) => sendWith(topic, record, within, waits, undefined, resume))
+      }
+      return Tracing.sending(
+        tracing,
+        { clientId, topic: registry.resolve(topic.slug), records: undefined, record },
+        (inject) => Effect.async((resume) => sendWith(topic, record, within, waits, inject, resume))
+      )
+    }
 
+    const send = withSendFrom(
+      (topic, record) =>
+        Effect.withFiberRuntime((fiber, { runtimeFlags }) => sendFrom(fiber, runtimeFlags, topic, record)),
+      sendFrom
+    )
+
+    /** All that a record needs happens where its fiber registers: every further step of Effect would cost some percent. */
     const sendWith = <Slug extends string, K, V, R>(
       topic: Topic.Topic<Slug, K, V, R>,
       record: ProducerRecord<K, V>,
       within: Transaction,
       waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
-      inject: Inject
-    ): Effect.Effect<RecordMetadata, ProduceError, R> => {
+      inject: Inject,
+      resume: Resume<R>
+    ): void => {
       const at = now()
       const found = known.get(topic.slug, at)
-      return found === undefined || isNew(found, record.partition)
-        ? Effect.flatMap(
-          lookUp(topic.slug, record.partition, within),
-          (found) => sendTyped(found, topic, record, now(), within, waits, inject)
-        )
-        : sendTyped(found, topic, record, at, within, waits, inject)
+      if (found !== undefined && !isNew(found, record.partition)) {
+        return sendTyped(found, topic, record, at, within, waits, inject, resume)
+      }
+      resume(Effect.flatMap(
+        lookUp(topic.slug, record.partition, within),
+        (found) => Effect.async((resume) => sendTyped(found, topic, record, now(), within, waits, inject, resume))
+      ))
     }
 
     const sendTyped = <Slug extends string, K, V, R>(
@@ -184,15 +198,16 @@ export const make = (
       at: number,
       within: Transaction,
       waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
-      inject: Inject
-    ): Effect.Effect<RecordMetadata, ProduceError, R> => {
+      inject: Inject,
+      resume: Resume<R>
+    ): void => {
       const raw = serialize(known, topic, record, timestamp(at), inject)
-      return Effect.isEffect(raw)
-        ? Effect.matchEffect(raw, {
-          onFailure: (error): Effect.Effect<never, ProduceError> => refuse(known.name, 1, error),
-          onSuccess: (raw) => sendRaw(known, raw, record.partition, now(), within, waits)
-        })
-        : sendRaw(known, raw, record.partition, at, within, waits)
+      if (!Effect.isEffect(raw)) return sendRaw(known, raw, record.partition, at, within, waits, resume)
+      resume(Effect.matchEffect(raw, {
+        onFailure: (error): Effect.Effect<never, ProduceError> => refuse(known.name, 1, error),
+        onSuccess: (raw) =>
+          Effect.async((resume) => sendRaw(known, raw, record.partition, now(), within, waits, resume))
+      }))
     }
 
     const sendRaw = (
@@ -201,20 +216,22 @@ export const make = (
       explicit: number | undefined,
       at: number,
       within: Transaction,
-      waits: Fiber.RuntimeFiber<unknown, unknown> | undefined
-    ): Effect.Effect<RecordMetadata, ProduceError> => {
+      waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
+      resume: Resume<never>
+    ): void => {
       const size = sizeOf(raw)
       const chosen = tooLarge(topic.name, size) ?? partition.choose(topic, raw.key, explicit, partitioner)
-      if (typeof chosen !== "number") return refuse(topic.name, 1, chosen)
+      if (typeof chosen !== "number") return resume(refuse(topic.name, 1, chosen))
       const entry = new Single(topic.queues, chosen, raw, size, at + deliveryTimeout, waits)
-      const sent = Effect.async<RecordMetadata, ProduceError>((resume) => {
+      const hand = (resume: Resume<never>): void => {
         const error = obstacle(topic.name, size, within)
         if (error !== undefined) return resume(refuse(topic.name, 1, error))
         entry.resume = resume
         append(entry, at)
-      })
+      }
+      if (accumulator.hasRoom(size)) return hand(resume)
       // who is interrupted in the line before the buffer leaves it at once; in the buffer it is noticed in time
-      return accumulator.hasRoom(size) ? sent : Effect.onInterrupt(sent, () => withdrawAll([entry]))
+      resume(Effect.onInterrupt(Effect.async(hand), () => withdrawAll([entry])))
     }
 
     const withdrawAll = (entries: ReadonlyArray<Entry>) =>

@@ -126,6 +126,9 @@ export class GroupEntry extends Entry {
     this.group = group
     this.index = index
   }
+  get alone(): boolean {
+    return false
+  }
   isWaiting(): boolean {
     return true
   }

@@ -37,6 +37,7 @@ export interface Sender {
 
 const backoffFirst = 100
 const backoffMost = 1000
+const smallRequest = 32_768
 
 export const make = (options: {
   readonly session: ProducerSession
@@ -57,6 +58,7 @@ export const make = (options: {
     const accumulator = new Accumulator({
       batchSize: settings.batchSize,
       maxRequestSize: settings.maxRequestSize,
+      smallRequest,
       bufferMemory: settings.bufferMemory,
       linger: settings.linger,
       resendUnknown: settings.onUnknownOutcome === "resend",
@@ -159,7 +161,8 @@ export const make = (options: {
     const round = (): Effect.Effect<void> => {
       const at = now()
       accumulator.expire(at)
-      const batches = accumulator.drain(at)
+      // two requests that take turns: one is made while the broker sees to the other
+      const batches = accumulator.drain(at, underWay === 0 && session.maxInFlight > 1)
       const arm = arming()
       if (batches.length === 0) return arm === undefined ? park : Effect.zipRight(arm, park)
       if (accumulator.nextReady <= at) wake()

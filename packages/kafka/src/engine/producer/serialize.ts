@@ -18,6 +18,20 @@ export type Serialized<R> =
   | RawProducerRecord
   | Effect.Effect<RawProducerRecord, SerializationError | ProducerError, R>
 
+/** Not a literal, for the reason that metadata.ts gives. */
+class Raw implements RawProducerRecord {
+  readonly key: Bytes
+  readonly value: Bytes
+  readonly headers: RecordHeaders.RecordHeaders
+  readonly timestamp: bigint
+  constructor(key: Bytes, value: Bytes, headers: RecordHeaders.RecordHeaders, timestamp: bigint) {
+    this.key = key
+    this.value = value
+    this.headers = headers
+    this.timestamp = timestamp
+  }
+}
+
 const failed = (topic: string, part: Part, cause: unknown): SerializationError =>
   new SerializationError({ topic, part, reason: cause instanceof Error ? cause.message : String(cause), cause })
 
@@ -77,11 +91,11 @@ export const serialize = <Slug extends string, K, V, R>(
     part = "value"
     const value = topic.value.serialize(record.value, valueContext)
     if (!(value instanceof Pending)) checked(value)
-    if (!(key instanceof Pending) && !(value instanceof Pending)) return { key, value, headers, timestamp }
+    if (!(key instanceof Pending) && !(value instanceof Pending)) return new Raw(key, value, headers, timestamp)
     return Effect.zipWith(
       settle(key, known.name, "key"),
       settle(value, known.name, "value"),
-      (key, value): RawProducerRecord => ({ key, value, headers, timestamp })
+      (key, value): RawProducerRecord => new Raw(key, value, headers, timestamp)
     )
   } catch (cause) {
     return Effect.fail(failed(known.name, part, cause))

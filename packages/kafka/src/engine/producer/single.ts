@@ -30,6 +30,9 @@ export class Single extends Entry {
     super(topic, partition, record, size, deadline)
     this.fiber = fiber
   }
+  get alone(): boolean {
+    return true
+  }
   isWaiting(): boolean {
     return this.fiber === undefined || Cause.isEmptyType(this.fiber.getFiberRef(FiberRef.interruptedCause))
   }
