@@ -12,6 +12,7 @@ import * as os from "node:os"
 import { fileURLToPath } from "node:url"
 import { parseArgs, promisify } from "node:util"
 import { startKafka } from "../scripts/kafka/index.ts"
+import { withUsage } from "../scripts/usage.ts"
 import { chart } from "./harness/chart.ts"
 import { type Bench, type Contender, type Measured, Unavailable } from "./harness/model.ts"
 import { measure } from "./harness/processes.ts"
@@ -19,19 +20,21 @@ import { type Compared, type Outcome, ratio, section } from "./harness/report.ts
 import { load, sinkOf } from "./harness/topics.ts"
 import { benches } from "./works/index.ts"
 
-const { values } = parseArgs({
-  options: {
-    records: { type: "string" },
-    rounds: { type: "string" },
-    /** Names of benches, or how they begin, with commas between them. */
-    only: { type: "string", default: "" },
-    /** Parts of contenders' names, likewise. The first of a bench, which is the measure of the others, always runs. */
-    with: { type: "string", default: "" },
-    short: { type: "boolean", default: false },
-    report: { type: "boolean", default: false },
-    list: { type: "boolean", default: false }
-  }
-})
+const values = withUsage(import.meta.url, () =>
+  parseArgs({
+    options: {
+      records: { type: "string" },
+      rounds: { type: "string" },
+      /** Names of benches, or how they begin, with commas between them. */
+      only: { type: "string", default: "" },
+      /** Parts of contenders' names, likewise. The first of a bench, which is the measure of the others, always runs. */
+      with: { type: "string", default: "" },
+      short: { type: "boolean", default: false },
+      report: { type: "boolean", default: false },
+      list: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h" }
+    }
+  }))
 const records = Number(values.records ?? (values.short ? 2000 : 1_000_000))
 const rounds = Number(values.rounds ?? (values.short ? 1 : 5))
 const names = (list: string) => list.split(",").map((name) => name.trim()).filter((name) => name !== "")

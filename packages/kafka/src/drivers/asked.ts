@@ -18,7 +18,7 @@ export const asked = <A>(
   },
   effect: Effect.Effect<A, KafkaAuthenticationError>
 ): Promise<A> => {
-  const inTime = Effect.timeoutFail(effect, {
+  const bounded = Effect.timeoutFail(effect, {
     duration: environment.config.connectionTimeout,
     onTimeout: () =>
       new KafkaAuthenticationError({
@@ -28,7 +28,7 @@ export const asked = <A>(
         reason: "they did not come within the connection timeout"
       })
   })
-  return Runtime.runPromiseExit(environment.runtime)(inTime).then((exit) => {
+  return Runtime.runPromiseExit(environment.runtime)(bounded).then((exit) => {
     if (Exit.isSuccess(exit)) return exit.value
     throw Cause.squash(exit.cause)
   })

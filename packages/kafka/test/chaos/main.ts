@@ -13,29 +13,32 @@ import { spawnSync } from "node:child_process"
 import { parseArgs } from "node:util"
 import { startKafka } from "../../../../scripts/kafka/index.ts"
 import { findNode24, isNewEnough } from "../../../../scripts/node24.ts"
+import { withUsage } from "../../../../scripts/usage.ts"
 import { driverNames } from "../support/drivers.ts"
 import { type Act, calmActs, chaos, faults } from "./chaos.ts"
 import { report } from "./report.ts"
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: "string", default: String(Math.floor(Math.random() * 1_000_000)) },
-    steps: { type: "string", default: "12" },
-    /** Just these, one after the other: `--acts "kill,join,kill broker"`. */
-    acts: { type: "string" },
-    /** Runs seed after seed for so long. */
-    minutes: { type: "string" },
-    brokers: { type: "string", default: "1" },
-    driver: { type: "string", default: "kafkajs" },
-    protocol: { type: "string", default: "classic" },
-    members: { type: "string", default: "3" },
-    partitions: { type: "string", default: "6" },
-    rate: { type: "string", default: "200" },
-    calm: { type: "boolean", default: false },
-    keep: { type: "boolean", default: false },
-    quiet: { type: "boolean", default: false }
-  }
-})
+const values = withUsage(import.meta.url, () =>
+  parseArgs({
+    options: {
+      seed: { type: "string", default: String(Math.floor(Math.random() * 1_000_000)) },
+      steps: { type: "string", default: "12" },
+      /** Just these, one after the other: `--acts "kill,join,kill broker"`. */
+      acts: { type: "string" },
+      /** Runs seed after seed for so long. */
+      minutes: { type: "string" },
+      brokers: { type: "string", default: "1" },
+      driver: { type: "string", default: "kafkajs" },
+      protocol: { type: "string", default: "classic" },
+      members: { type: "string", default: "3" },
+      partitions: { type: "string", default: "6" },
+      rate: { type: "string", default: "200" },
+      calm: { type: "boolean", default: false },
+      keep: { type: "boolean", default: false },
+      quiet: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h" }
+    }
+  }))
 
 const kinds: ReadonlyArray<Act> = [...calmActs, ...faults]
 const acts = values.acts?.split(",").map((given) => {

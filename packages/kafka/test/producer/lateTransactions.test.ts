@@ -151,7 +151,10 @@ it.scoped("a commit whose answer is lost, and whose producer is fenced then, may
     let ends = 0
     const session = yield* open(
       cluster({
-        endTransaction: () => Promise.reject(ends++ === 0 ? new Error("lost") : new Answered("PRODUCER_FENCED"))
+        endTransaction: (_identity, _committed, onSent) => {
+          onSent()
+          return Promise.reject(ends++ === 0 ? new Error("lost") : new Answered("PRODUCER_FENCED"))
+        }
       }).transport
     )
     yield* session.begin
@@ -160,6 +163,43 @@ it.scoped("a commit whose answer is lost, and whose producer is fenced then, may
     yield* TestClock.adjust("1 seconds")
     expect(yield* Fiber.join(committing)).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
     expect(yield* Effect.flip(session.abort)).toMatchObject({ _tag: "ProducerFencedError" })
+  }))
+
+it.scoped("so may one that is refused for the moment, and under way again when its time is over", () =>
+  Effect.gen(function*() {
+    let ends = 0
+    const session = yield* open(
+      cluster({
+        endTransaction: (_identity, _committed, onSent) => {
+          onSent()
+          return ends++ === 0 ? Promise.reject(new Answered("NOT_COORDINATOR", true)) : new Promise(() => {})
+        }
+      }).transport
+    )
+    yield* session.begin
+    yield* session.sendOffsets(offsets, group)
+    const committing = yield* Effect.fork(Effect.flip(session.commit))
+    yield* TestClock.adjust("10 seconds")
+    expect(yield* Fiber.join(committing)).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
+  }))
+
+it.scoped("one that every coordinator refused is not committed, whatever ends it", () =>
+  Effect.gen(function*() {
+    let ends = 0
+    const session = yield* open(
+      cluster({
+        endTransaction: (_identity, _committed, onSent) => {
+          if (ends++ === 0) return Promise.reject(new Error("connection refused"))
+          onSent()
+          return Promise.reject(new Answered(ends === 2 ? "NOT_COORDINATOR" : "PRODUCER_FENCED", ends === 2))
+        }
+      }).transport
+    )
+    yield* session.begin
+    yield* session.sendOffsets(offsets, group)
+    const committing = yield* Effect.fork(Effect.flip(session.commit))
+    yield* TestClock.adjust("1 seconds")
+    expect(yield* Fiber.join(committing)).toMatchObject({ _tag: "ProducerFencedError" })
   }))
 
 it.scoped("so may one of which the coordinator can not say that it is written down", () =>

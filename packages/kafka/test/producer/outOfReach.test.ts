@@ -56,7 +56,8 @@ it.scoped("a commit that can not be interrupted ends with its deadline all the s
     yield* TestClock.adjust("9 seconds")
     expect(Option.isNone(yield* Fiber.poll(ending))).toBe(true)
     yield* TestClock.adjust("1 seconds")
-    expect(yield* Fiber.join(ending)).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
+    // nobody heard of it: nothing is committed
+    expect(yield* Fiber.join(ending)).toMatchObject({ _tag: "KafkaTimeoutError" })
   }))
 
 it.scoped("so does an abort, with the time it has to take the transactional id over", () =>
@@ -94,5 +95,5 @@ it.scoped("neither goes on once its session is closed", () =>
         Effect.forkDaemon(Effect.uninterruptible(Effect.flip(session.commit))))
     )
     yield* TestClock.adjust("1 seconds")
-    expect(yield* Fiber.join(ending)).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
+    expect(yield* Fiber.join(ending)).toMatchObject({ _tag: "KafkaTimeoutError" })
   }))

@@ -5,15 +5,18 @@
  *     npm run simulate -- --from 4711 --seeds 1 --verbose
  */
 import { parseArgs } from "node:util"
+import { withUsage } from "../../../../scripts/usage.ts"
 import { simulate, tell } from "./simulate.ts"
 
-const { values } = parseArgs({
-  options: {
-    seeds: { type: "string", default: "1000" },
-    from: { type: "string", default: "1" },
-    verbose: { type: "boolean", default: false }
-  }
-})
+const values = withUsage(import.meta.url, () =>
+  parseArgs({
+    options: {
+      seeds: { type: "string", default: "1000" },
+      from: { type: "string", default: "1" },
+      verbose: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h" }
+    }
+  }))
 const from = Number(values.from)
 const seeds = Number(values.seeds)
 const startedAt = Date.now()

@@ -146,7 +146,10 @@ const transport = (
         throw error
       })
     },
-    endTransaction: (identity, transactionResult) =>
-      viaCoordinator((broker) => broker.endTxn({ ...as(identity), transactionResult })).then(() => undefined)
+    endTransaction: (identity, transactionResult, onSent) =>
+      viaCoordinator((broker) => {
+        onSent()
+        return broker.endTxn({ ...as(identity), transactionResult })
+      }).then(() => undefined)
   }
 }

@@ -149,8 +149,9 @@ const transport = (
           }))
         }))
       ),
-    endTransaction: (identity, committed) =>
+    endTransaction: (identity, committed, onSent) =>
       withCoordinator("transaction", transactionalId ?? "", async (connection) => {
+        onSent()
         const args = [...as(options, identity), committed] as const
         if (!identity.entersByItself) return void await connection.call(apis.endTxn, ...args)
         const { producerEpoch, producerId } = await connection.call(apis.endTxnRaising, ...args)

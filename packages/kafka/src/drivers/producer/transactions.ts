@@ -1,6 +1,6 @@
 /**
- * A producer's identity towards the cluster, and its transactions. Every request here may be sent twice: the
- * coordinator answers the second time as it did the first.
+ * A producer's identity towards the cluster, and its transactions. Every request here may be sent twice: a coordinator
+ * that has done it already answers so again, and one that is asked for an identity again gives a newer one.
  */
 import * as Effect from "effect/Effect"
 import type { GroupMetadata, OffsetAndMetadata, ProducerSessionOptions, SendError } from "../../KafkaClient.ts"
@@ -41,7 +41,7 @@ export class Transactions {
   private latest: Identity | undefined
   private readonly oneIdentity = Effect.unsafeMakeSemaphore(1)
   private transaction: Open | undefined
-  /** Why the open transaction can only be aborted. */
+  /** Whether the open transaction can only be aborted. */
   private broken = false
   /** Whether it could not be aborted either: whatever begins next ends it first. */
   private left = false
@@ -221,14 +221,21 @@ export class Transactions {
       const open = this.transaction
       if (open === undefined || this.refusal !== undefined) return wrongState(this.refusal ?? "")
       let lost: unknown = undefined
-      return this.end(open, true, (error) => {
-        const code = this.transport.protocolCode(error)?.code
-        // a coordinator that says so may have written it down
-        if (code === undefined || code === "COORDINATOR_NOT_AVAILABLE") lost ??= error
-        // it is not committed, and never was
-        else if (code === "INVALID_TXN_STATE") lost = undefined
+      let underWay = false
+      return this.end(open, true, {
+        onSent: () => {
+          underWay = true
+        },
+        onFailed: (error) => {
+          const code = this.transport.protocolCode(error)?.code
+          // it may have been carried out without a word, and a coordinator that is not available may have written it down
+          if (code === undefined ? underWay : code === "COORDINATOR_NOT_AVAILABLE") lost ??= error
+          // it is not committed, and never was
+          else if (code === "INVALID_TXN_STATE") lost = undefined
+          underWay = false
+        }
       }).pipe(
-        Effect.mapError((error) => lost === undefined ? error : this.uncertain(lost)),
+        Effect.mapError((error) => underWay || lost !== undefined ? this.uncertain(lost ?? error) : error),
         Effect.tapError(() =>
           Effect.sync(() => {
             this.broken = true
@@ -295,7 +302,7 @@ export class Transactions {
   private end(
     open: Open,
     transactionResult: boolean,
-    onFailed?: (error: unknown) => void
+    told: { readonly onSent: () => void; readonly onFailed: (error: unknown) => void } = nobody
   ): Effect.Effect<void, Failure> {
     return Effect.gen(this, function*() {
       if (open.partitions.size > 0 || open.groups.size > 0) {
@@ -305,8 +312,8 @@ export class Transactions {
         const { value } = yield* this.repeat(
           transactionResult ? "commit transaction" : "abort transaction",
           () =>
-            this.transport.endTransaction(open.identity, committed).catch((error: unknown) => {
-              onFailed?.(error)
+            this.transport.endTransaction(open.identity, committed, told.onSent).catch((error: unknown) => {
+              told.onFailed(error)
               throw error
             }),
           { refine: (error) => committed ? this.endedByOthers(open, error) : undefined }
@@ -380,6 +387,8 @@ export class Transactions {
     return new DriverError(error, this.transport.attempt("produce", {}).secrets)
   }
 }
+
+const nobody = { onSent: () => {}, onFailed: () => {} }
 
 const missingIn = <A extends { readonly topic: string; readonly partition: number }>(
   { partitions }: Open,

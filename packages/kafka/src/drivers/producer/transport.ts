@@ -55,8 +55,15 @@ export interface Transport {
     group: GroupMetadata,
     offsets: ReadonlyArray<OffsetAndMetadata>
   ) => Promise<unknown>
-  /** Answers who we are from then on, where the coordinator has raised the epoch. */
-  readonly endTransaction: (identity: Identity, committed: boolean) => Promise<ProducerIdentity | undefined>
+  /**
+   * Calls `onSent` when it may have been sent. Answers who we are from then on, where the coordinator has raised the
+   * epoch.
+   */
+  readonly endTransaction: (
+    identity: Identity,
+    committed: boolean,
+    onSent: () => void
+  ) => Promise<ProducerIdentity | undefined>
 }
 
 export type About = Pick<Attempt, "topic" | "partition" | "group" | "transactionalId"> & { readonly millis?: number }
