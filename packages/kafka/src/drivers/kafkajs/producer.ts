@@ -31,7 +31,14 @@ export const open = (
     )
     yield* Effect.addFinalizer(() => cluster.close)
     yield* cluster.connect
-    return yield* Session.make(transport(environment, options, compression, cluster), capabilities, 2, options)
+    // the requests of a transaction put their partitions into it first, and the coordinator refuses two at once
+    const maxInFlight = options.transactionalId === undefined ? 2 : 1
+    return yield* Session.make(
+      transport(environment, options, compression, cluster),
+      capabilities,
+      maxInFlight,
+      options
+    )
   })
 
 const transport = (
