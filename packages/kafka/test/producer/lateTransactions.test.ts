@@ -146,69 +146,52 @@ it.scoped("what was added to a transaction that was aborted since is not taken t
     expect(added).toEqual([1])
   }))
 
-it.scoped("a commit whose answer is lost, and whose producer is fenced then, may have been committed", () =>
+/** What a commit fails with when its requests are answered so, within so long. */
+const failedCommit = (endTransaction: Transport["endTransaction"], within: "1 seconds" | "10 seconds") =>
   Effect.gen(function*() {
-    let ends = 0
-    const session = yield* open(
-      cluster({
-        endTransaction: (_identity, _committed, onSent) => {
-          onSent()
-          return Promise.reject(ends++ === 0 ? new Error("lost") : new Answered("PRODUCER_FENCED"))
-        }
-      }).transport
-    )
+    const session = yield* open(cluster({ endTransaction }).transport)
     yield* session.begin
     yield* session.sendOffsets(offsets, group)
     const committing = yield* Effect.fork(Effect.flip(session.commit))
-    yield* TestClock.adjust("1 seconds")
-    expect(yield* Fiber.join(committing)).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
+    yield* TestClock.adjust(within)
+    return { session, error: yield* Fiber.join(committing) }
+  })
+
+it.scoped("a commit whose answer is lost, and whose producer is fenced then, may have been committed", () =>
+  Effect.gen(function*() {
+    let ends = 0
+    const { error, session } = yield* failedCommit((_identity, _committed, onSent) => {
+      onSent()
+      return Promise.reject(ends++ === 0 ? new Error("lost") : new Answered("PRODUCER_FENCED"))
+    }, "1 seconds")
+    expect(error).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
     expect(yield* Effect.flip(session.abort)).toMatchObject({ _tag: "ProducerFencedError" })
+  }))
+
+it.scoped("so may one of which the coordinator can not say that it is written down", () =>
+  Effect.gen(function*() {
+    const answer = () => Promise.reject(new Answered("COORDINATOR_NOT_AVAILABLE", true))
+    const { error } = yield* failedCommit(answer, "10 seconds")
+    expect(error).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
   }))
 
 it.scoped("so may one that is refused for the moment, and under way again when its time is over", () =>
   Effect.gen(function*() {
     let ends = 0
-    const session = yield* open(
-      cluster({
-        endTransaction: (_identity, _committed, onSent) => {
-          onSent()
-          return ends++ === 0 ? Promise.reject(new Answered("NOT_COORDINATOR", true)) : new Promise(() => {})
-        }
-      }).transport
-    )
-    yield* session.begin
-    yield* session.sendOffsets(offsets, group)
-    const committing = yield* Effect.fork(Effect.flip(session.commit))
-    yield* TestClock.adjust("10 seconds")
-    expect(yield* Fiber.join(committing)).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
+    const { error } = yield* failedCommit((_identity, _committed, onSent) => {
+      onSent()
+      return ends++ === 0 ? Promise.reject(new Answered("NOT_COORDINATOR", true)) : new Promise(() => {})
+    }, "10 seconds")
+    expect(error).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
   }))
 
 it.scoped("one that every coordinator refused is not committed, whatever ends it", () =>
   Effect.gen(function*() {
     let ends = 0
-    const session = yield* open(
-      cluster({
-        endTransaction: (_identity, _committed, onSent) => {
-          if (ends++ === 0) return Promise.reject(new Error("connection refused"))
-          onSent()
-          return Promise.reject(new Answered(ends === 2 ? "NOT_COORDINATOR" : "PRODUCER_FENCED", ends === 2))
-        }
-      }).transport
-    )
-    yield* session.begin
-    yield* session.sendOffsets(offsets, group)
-    const committing = yield* Effect.fork(Effect.flip(session.commit))
-    yield* TestClock.adjust("1 seconds")
-    expect(yield* Fiber.join(committing)).toMatchObject({ _tag: "ProducerFencedError" })
-  }))
-
-it.scoped("so may one of which the coordinator can not say that it is written down", () =>
-  Effect.gen(function*() {
-    const endTransaction = () => Promise.reject(new Answered("COORDINATOR_NOT_AVAILABLE", true))
-    const session = yield* open(cluster({ endTransaction }).transport)
-    yield* session.begin
-    yield* session.sendOffsets(offsets, group)
-    const committing = yield* Effect.fork(Effect.flip(session.commit))
-    yield* TestClock.adjust("10 seconds")
-    expect(yield* Fiber.join(committing)).toMatchObject({ _tag: "ProducerError", reason: "unknown-outcome" })
+    const { error } = yield* failedCommit((_identity, _committed, onSent) => {
+      if (ends++ === 0) return Promise.reject(new Error("connection refused"))
+      onSent()
+      return Promise.reject(new Answered(ends === 2 ? "NOT_COORDINATOR" : "PRODUCER_FENCED", ends === 2))
+    }, "1 seconds")
+    expect(error).toMatchObject({ _tag: "ProducerFencedError" })
   }))

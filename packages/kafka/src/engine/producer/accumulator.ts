@@ -10,7 +10,7 @@ import type { BatchResult, ProducerBatch, RawProducerRecord, SendError } from ".
 import { ProducerError } from "../../KafkaError.ts"
 import type { RecordMetadata } from "../../ProducerRecord.ts"
 import type { RecordHeaders } from "../../RecordHeaders.ts"
-import * as metadata from "./metadata.ts"
+import { Metadata } from "./metadata.ts"
 
 /** Sizes in bytes, times in milliseconds since any one moment. */
 export interface Options {
@@ -308,7 +308,7 @@ export class Accumulator {
         if (entry.state !== "settled") {
           this.finish(entry)
           const timestamp = result.logAppendTime ?? entry.timestamp
-          entry.onStored(metadata.make(queue.topic.name, queue.partition, offset, timestamp))
+          entry.onStored(new Metadata(queue.topic.name, queue.partition, offset, timestamp))
         }
         if (known) offset++
       }

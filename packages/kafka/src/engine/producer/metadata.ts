@@ -7,9 +7,7 @@
  */
 import type { RecordMetadata } from "../../ProducerRecord.ts"
 
-type Constructor = new(topic: string, partition: number, offset: bigint, timestamp: bigint) => RecordMetadata
-
-const Plain = function(
+const construct = function(
   this: { topic: string; partition: number; offset: bigint; timestamp: bigint },
   topic: string,
   partition: number,
@@ -20,9 +18,13 @@ const Plain = function(
   this.partition = partition
   this.offset = offset
   this.timestamp = timestamp
-} as unknown as Constructor
-// whoever compares it with a literal finds them equal
-Plain.prototype = Object.prototype
+}
+// whoever compares it with a literal finds them equal, which a class can not be given
+construct.prototype = Object.prototype
 
-export const make = (topic: string, partition: number, offset: bigint, timestamp: bigint): RecordMetadata =>
-  new Plain(topic, partition, offset, timestamp)
+export const Metadata = construct as unknown as new(
+  topic: string,
+  partition: number,
+  offset: bigint,
+  timestamp: bigint
+) => RecordMetadata
