@@ -109,8 +109,7 @@ export const library: Run = (work) => {
   const topic = Topic.make(work.sink, { key: Serde.string, value: Serde.bytes })
   return Effect.gen(function*() {
     const reading = yield* Consumer.stream(topic).pipe(
-      Stream.chunks,
-      Stream.runForEach((chunk) =>
+      Stream.runForEachChunk((chunk) =>
         Effect.sync(() => {
           for (const record of chunk) arrivals.add(record.value)
         })

@@ -89,8 +89,8 @@ export class Lanes {
   private readonly limits: Limits
   private readonly lanes = new Map<TopicPartition.Key, Lane>()
   private versions = 0
-  /** Lanes with something in their queues. */
-  private readonly ready = new Set<Lane>()
+  /** Lanes with something in their queues. Not a `Set`: V8 makes a chain of a set's outgrown tables, which get old. */
+  private readonly ready: Array<Lane> = []
 
   constructor(limits: Limits) {
     this.limits = limits
@@ -134,7 +134,8 @@ export class Lanes {
     if (lane === undefined) return
     lane.version = this.versions++
     this.lanes.delete(key)
-    this.ready.delete(lane)
+    lane.queue.length = 0
+    this.clear()
   }
 
   /** Goes on from another offset; what has arrived is dropped, and so will be what is under way. */
@@ -144,8 +145,8 @@ export class Lanes {
     lane.position = offset
     lane.version = this.versions++
     lane.faulty = false
-    lane.queue = []
-    this.ready.delete(lane)
+    lane.queue.length = 0
+    this.clear()
   }
 
   /** Tells who leads what. Answers all leaders there are. */
@@ -182,6 +183,7 @@ export class Lanes {
       const taken = lane.queue.length === 0 ? 0 : this.drain(lane, out)
       this.grant(lane, wanted - taken, now)
     }
+    this.clear()
     return out
   }
 
@@ -189,6 +191,7 @@ export class Lanes {
   takeMore(): Array<Fetched> {
     const out: Array<Fetched> = []
     for (const lane of this.ready) this.drain(lane, out)
+    this.clear()
     return out
   }
 
@@ -214,8 +217,20 @@ export class Lanes {
     }
     // in place: the old array would keep what was taken alive, though it were garbage itself
     while (queue.length > kept) queue.pop()
-    if (kept === 0) this.ready.delete(lane)
     return taken
+  }
+
+  /** Forgets the lanes whose queues are empty by now. */
+  private clear(): void {
+    const { ready } = this
+    let kept = 0
+    for (const lane of ready) if (lane.queue.length > 0) ready[kept++] = lane
+    ready.length = kept
+  }
+
+  private put(lane: Lane, fetched: Fetched): void {
+    if (lane.queue.length === 0) this.ready.push(lane)
+    lane.queue.push(fetched)
   }
 
   private grant(lane: Lane, granted: number, now: number): void {
@@ -257,8 +272,7 @@ export class Lanes {
     const lane = this.current(wanted)
     if (lane === undefined) return false
     lane.position = chunk.nextOffset
-    lane.queue.push(chunk)
-    this.ready.add(lane)
+    this.put(lane, chunk)
     this.grant(lane, lane.granted - chunk.bytes, now)
     return true
   }
@@ -268,8 +282,7 @@ export class Lanes {
     const lane = this.current(wanted)
     if (lane === undefined || lane.faulty) return false
     lane.faulty = true
-    lane.queue.push(fault)
-    this.ready.add(lane)
+    this.put(lane, fault)
     return true
   }
 

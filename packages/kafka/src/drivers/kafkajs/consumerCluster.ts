@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { tryPromiseOnce } from "../../engine/asyncOnce.ts"
 import { isRetriable } from "../../engine/consumer/Retry.ts"
 import type { ConsumerSessionOptions, GroupMetadata, OffsetAndMetadata, OffsetSpec } from "../../KafkaClient.ts"
 import { type ClientError, CommitError, KafkaTimeoutError } from "../../KafkaError.ts"
@@ -202,7 +203,7 @@ export class ConsumerRequests {
   /** One fetch from one broker. */
   fetch(leader: number, plan: Plan): Effect.Effect<ReadonlyArray<Answer>, ClientError> {
     const { environment, options } = this.self
-    return Effect.tryPromise({
+    return tryPromiseOnce({
       try: async () => {
         const { fetchMaxBytes, fetchMinBytes, isolationLevel } = options
         const broker = await this.cluster.broker(leader)

@@ -10,7 +10,7 @@
  * yet to answer something else are not asked for metadata. And an idle connection is left in peace.
  */
 import { type Cluster, type Kafka, PartitionAssigners, type PartitionMetadata } from "kafkajs"
-import type { EncodedMessage } from "./producerRecords.ts"
+import type { EncodedTopic } from "./producerRecords.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // requests
@@ -40,12 +40,6 @@ interface CommittedOffset {
 /** Part of an answer. */
 interface Part {
   readonly error?: unknown
-}
-
-export interface ProducedMessages {
-  readonly partition: number
-  readonly firstSequence: number | undefined
-  readonly messages: Array<EncodedMessage>
 }
 
 export interface ProducedPartition extends Part {
@@ -123,7 +117,7 @@ export interface Broker {
 
   readonly produce: (
     request: {
-      readonly topicData: ReadonlyArray<OfTopic<ProducedMessages>>
+      readonly topicData: ReadonlyArray<EncodedTopic>
       readonly transactionalId: string | undefined
       readonly producerId: string | undefined
       readonly producerEpoch: number | undefined

@@ -15,8 +15,8 @@ import { ClusterRequests, isMetadata, leadersOf } from "./cluster.ts"
 import * as Compression from "./compression.ts"
 import * as Connection from "./connection.ts"
 import { meaning, protocolCode } from "./errors.ts"
-import type { Broker, ProducedMessages } from "./internals.ts"
-import { messages } from "./producerRecords.ts"
+import type { Broker } from "./internals.ts"
+import { EncodedPartition, EncodedTopic } from "./producerRecords.ts"
 
 export const open = (
   environment: Connection.Environment,
@@ -59,19 +59,17 @@ const transport = (
   }
 
   const produce = ({ identity, members }: Group): Parameters<Broker["produce"]>[0] => {
-    const topics = new Map<string, Array<ProducedMessages>>()
-    for (const one of members) {
-      const { partition, topic } = one.batch
-      const entry = { partition, firstSequence: identity && one.sequence, messages: messages(one.batch.records) }
-      const same = topics.get(topic)
-      if (same === undefined) topics.set(topic, [entry])
-      else same.push(entry)
+    const topics = new Map<string, EncodedTopic>()
+    for (const { batch, sequence } of members) {
+      let topic = topics.get(batch.topic)
+      if (topic === undefined) topics.set(batch.topic, topic = new EncodedTopic(batch.topic))
+      topic.partitions.push(new EncodedPartition(batch, identity && sequence))
     }
     return {
       acks,
       timeout: requestTimeout,
       compression,
-      topicData: Array.from(topics, ([topic, partitions]) => ({ topic, partitions })),
+      topicData: Array.from(topics.values()),
       producerId: identity && idOf(identity),
       producerEpoch: identity?.producerEpoch,
       transactionalId

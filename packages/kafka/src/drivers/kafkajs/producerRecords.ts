@@ -2,7 +2,7 @@
  * Records as kafkajs encodes them.
  */
 import type { Message } from "kafkajs"
-import type { RawProducerRecord } from "../../KafkaClient.ts"
+import type { ProducerBatch, RawProducerRecord } from "../../KafkaClient.ts"
 import type { RecordHeaders } from "../../RecordHeaders.ts"
 
 const asBuffer = (bytes: Uint8Array): Buffer =>
@@ -67,7 +67,38 @@ export class EncodedMessage {
   }
 }
 
-export const messages = (records: ReadonlyArray<RawProducerRecord>): Array<EncodedMessage> => {
+/**
+ * The records of one partition. kafkajs writes the producer into a copy of it, and into one of its topic: where there is
+ * no room for that, V8 makes a new hidden class for every request.
+ */
+export class EncodedPartition {
+  readonly partition: number
+  readonly firstSequence: number | undefined
+  readonly messages: Array<EncodedMessage>
+  readonly transactionalId = undefined
+  readonly producerId = undefined
+  readonly producerEpoch = undefined
+
+  constructor({ partition, records }: ProducerBatch, firstSequence: number | undefined) {
+    this.partition = partition
+    this.firstSequence = firstSequence
+    this.messages = messages(records)
+  }
+}
+
+export class EncodedTopic {
+  readonly topic: string
+  readonly partitions: Array<EncodedPartition> = []
+  readonly transactionalId = undefined
+  readonly producerId = undefined
+  readonly producerEpoch = undefined
+
+  constructor(topic: string) {
+    this.topic = topic
+  }
+}
+
+const messages = (records: ReadonlyArray<RawProducerRecord>): Array<EncodedMessage> => {
   // most were stamped in the same moment
   let last: bigint | undefined
   let stamp: number | string = 0

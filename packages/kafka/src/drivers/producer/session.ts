@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import { asyncOnce } from "../../engine/asyncOnce.ts"
 import type {
   BatchResult,
   Capabilities,
@@ -348,7 +349,7 @@ class Session {
 
 /** Waits a moment for work that goes on whether or not it is waited for, and looks at what has come of it. */
 const forAMoment = <A>(work: () => Promise<unknown>, look: () => A): Effect.Effect<A> =>
-  Effect.async<A>((resume) => {
+  asyncOnce<A>((resume) => {
     // no finalizer, which would cost more than the rest: who is interrupted leaves a timer that holds nobody up
     const timer = setTimeout(() => answer(Effect.sync(look)), patience).unref()
     const answer = (result: Effect.Effect<A>): void => {

@@ -125,11 +125,11 @@ const decodeEffect = <R>(
   return Effect.gen(function*() {
     for (let index = from; index < to; index++) {
       const raw = chunk.records[index]
-      const exit = yield* Effect.either(Effect.gen(function*() {
-        const key = yield* part(entry.key, chunk.view.key(raw), "key", raw)
-        const value = yield* part(entry.value, chunk.view.value(raw), "value", raw)
-        return ConsumerRecord.make(origin, raw, key, value)
-      }))
+      const exit = yield* Effect.either(Effect.zipWith(
+        part(entry.key, chunk.view.key(raw), "key", raw),
+        part(entry.value, chunk.view.value(raw), "value", raw),
+        (key, value) => ConsumerRecord.make(origin, raw, key, value)
+      ))
       if (exit._tag === "Left") return { records, failure: exit.left, rest: behind(slice, index) }
       records.push(exit.right)
     }

@@ -21,9 +21,11 @@ import type { ProduceError, Service } from "../../Producer.ts"
 import type { ProducerRecord, RecordMetadata } from "../../ProducerRecord.ts"
 import type * as Topic from "../../Topic.ts"
 import { TopicRegistry } from "../../TopicRegistry.ts"
+import { asyncOnce } from "../asyncOnce.ts"
 import * as Observe from "../observe.ts"
 import * as Tracing from "../tracing.ts"
 import { batchOverhead, type Entry } from "./accumulator.ts"
+import { Enqueued } from "./enqueued.ts"
 import { Group, GroupEntry, naming, withRecords } from "./group.ts"
 import * as partition from "./partition.ts"
 import * as senders from "./sender.ts"
@@ -156,12 +158,12 @@ export const make = (
       const waits = RuntimeFlags.interruptible(flags) ? fiber : undefined
       const tracing = Tracing.of(fiber)
       if (tracing === undefined) {
-        return Effect.async((resume) => sendWith(topic, record, within, waits, undefined, resume))
+        return asyncOnce((resume) => sendWith(topic, record, within, waits, undefined, resume))
       }
       return Tracing.sending(
         tracing,
         { clientId, topic: registry.resolve(topic.slug), records: undefined, record },
-        (inject) => Effect.async((resume) => sendWith(topic, record, within, waits, inject, resume))
+        (inject) => asyncOnce((resume) => sendWith(topic, record, within, waits, inject, resume))
       )
     }
 
@@ -187,7 +189,7 @@ export const make = (
       }
       resume(Effect.flatMap(
         lookUp(topic.slug, record.partition, within),
-        (found) => Effect.async((resume) => sendTyped(found, topic, record, now(), within, waits, inject, resume))
+        (found) => asyncOnce((resume) => sendTyped(found, topic, record, now(), within, waits, inject, resume))
       ))
     }
 
@@ -205,8 +207,7 @@ export const make = (
       if (!Effect.isEffect(raw)) return sendRaw(known, raw, record.partition, at, within, waits, resume)
       resume(Effect.matchEffect(raw, {
         onFailure: (error): Effect.Effect<never, ProduceError> => refuse(known.name, 1, error),
-        onSuccess: (raw) =>
-          Effect.async((resume) => sendRaw(known, raw, record.partition, now(), within, waits, resume))
+        onSuccess: (raw) => asyncOnce((resume) => sendRaw(known, raw, record.partition, now(), within, waits, resume))
       }))
     }
 
@@ -231,7 +232,7 @@ export const make = (
       }
       if (accumulator.hasRoom(size)) return hand(resume)
       // who is interrupted in the line before the buffer leaves it at once; in the buffer it is noticed in time
-      resume(Effect.onInterrupt(Effect.async(hand), () => withdrawAll([entry])))
+      resume(Effect.onInterrupt(asyncOnce(hand), () => withdrawAll([entry])))
     }
 
     const withdrawAll = (entries: ReadonlyArray<Entry>) =>
@@ -240,6 +241,9 @@ export const make = (
       })
 
     // -- many records ---------------------------------------------------------------------------------------------
+
+    const orWithdraw = <A, E>(effect: Effect.Effect<A, E>, { entries }: Group): Effect.Effect<A, E> =>
+      Effect.onInterrupt(effect, () => withdrawAll(entries))
 
     /** What one caller puts into the line for room at a time: others want to come between. */
     const pieceSize = settings.onBufferFull === "wait" ? settings.bufferMemory / 2 : Infinity
@@ -251,7 +255,7 @@ export const make = (
       records: ReadonlyArray<ProducerRecord<unknown, unknown>>,
       indexed: boolean,
       within: Transaction
-    ): Effect.Effect<Handed, ProduceError> => {
+    ): Effect.Effect<Group, ProduceError> => {
       const sizes: Array<number> = []
       const partitions: Array<number> = []
       const unfit = new Map<number, ProducerError | UnknownTopicError>()
@@ -274,11 +278,11 @@ export const make = (
       if (error !== undefined) return refuse(topic.name, raws.length, error)
 
       const group = new Group(topic.name, raws.length, indexed)
-      const entries: Array<Entry> = []
+      let handed = 0
       const handPiece = (): Effect.Effect<void> => {
         const at = now()
-        for (let room = pieceSize; entries.length < raws.length && room > 0;) {
-          const i = entries.length
+        for (let room = pieceSize; handed < raws.length && room > 0;) {
+          const i = handed++
           const entry = new GroupEntry(
             topic.queues,
             partitions[i]!,
@@ -289,50 +293,46 @@ export const make = (
             i
           )
           room -= entry.size
-          entries.push(entry)
+          group.entries.push(entry)
           append(entry, at)
         }
-        return entries.length < raws.length ? group.decided(entries.length) : Effect.void
+        return handed < raws.length ? group.decided(handed) : Effect.void
       }
+      if (bytes <= pieceSize && accumulator.hasRoom(bytes)) return Effect.as(handPiece(), group)
       const all = Effect.whileLoop({
         while: () => {
-          if (entries.length === raws.length) return false
+          if (handed === raws.length) return false
           const error = group.turnedAway ?? misplaced(topic.name, within)
           if (error === undefined) return true
-          for (let i = entries.length; i < raws.length; i++) group.onFailed(i, error)
+          for (let i = handed; i < raws.length; i++) group.onFailed(i, error)
           return false
         },
         body: handPiece,
         step: () => {}
       })
-      return Effect.as(Effect.onInterrupt(all, () => withdrawAll(entries)), { group, entries })
+      return Effect.as(orWithdraw(all, group), group)
     }
 
     const handAll = <Slug extends string, K, V, R>(
       topic: Topic.Topic<Slug, K, V, R>,
       records: ReadonlyArray<ProducerRecord<K, V>>,
-      indexed: boolean,
       inject: Inject
-    ): Effect.Effect<Handed, ProduceError, R> =>
+    ): Effect.Effect<Group, ProduceError, R> =>
       Effect.withFiberRuntime((fiber) => {
         const within = transactionOf(fiber)
         const highest = records.reduce((most, { partition }) => Math.max(most, partition ?? 0), 0)
         return Effect.flatMap(
           lookUp(topic.slug, highest, within),
-          (known): Effect.Effect<Handed, ProduceError, R> => {
+          (known): Effect.Effect<Group, ProduceError, R> => {
             const stamp = timestamp(now())
             const raws = records.map((record) => serialize(known, topic, record, stamp, inject))
             const bytesOf = (raw: Serialized<R>, i: number) =>
-              !Effect.isEffect(raw)
-                ? Effect.succeed(raw)
-                : indexed
-                ? Effect.mapError(raw, (error) => naming(error, i))
-                : raw
+              Effect.isEffect(raw) ? Effect.mapError(raw, (error) => naming(error, i)) : Effect.succeed(raw)
             return areBytes(raws)
-              ? hand(known, raws, records, indexed, within)
+              ? hand(known, raws, records, true, within)
               : Effect.matchEffect(Effect.forEach(raws, bytesOf), {
                 onFailure: (error) => refuse(known.name, records.length, error),
-                onSuccess: (raws) => hand(known, raws, records, indexed, within)
+                onSuccess: (raws) => hand(known, raws, records, true, within)
               })
           }
         )
@@ -344,24 +344,82 @@ export const make = (
       inject: Inject
     ): Effect.Effect<ReadonlyArray<RecordMetadata>, ProduceError, R> =>
       Effect.flatMap(
-        handAll(topic, records, true, inject),
-        ({ entries, group }) => Effect.onInterrupt(group.acknowledged, () => withdrawAll(entries))
+        handAll(topic, records, inject),
+        (group) => orWithdraw(group.settled, group)
       )
 
     const enqueueGroup = <Slug extends string, K, V, R>(
       topic: Topic.Topic<Slug, K, V, R>,
       records: ReadonlyArray<ProducerRecord<K, V>>,
-      indexed: boolean,
       inject: Inject
     ): Effect.Effect<Effect.Effect<ReadonlyArray<RecordMetadata>, SendError>, ProduceError, R> =>
+      Effect.flatMap(handAll(topic, records, inject), handedOver)
+
+    const handedOver = (
+      group: Group
+    ): Effect.Effect<Effect.Effect<ReadonlyArray<RecordMetadata>, SendError>, SendError> =>
       Effect.flatMap(
-        handAll(topic, records, indexed, inject),
-        ({ entries, group }) =>
-          Effect.flatMap(
-            Effect.onInterrupt(group.decided(records.length), () => withdrawAll(entries)),
-            () => group.handedOver
-          )
+        orWithdraw(group.decided(group.records), group),
+        () => group.handedOver
       )
+
+    // -- one record whose caller goes on --------------------------------------------------------------------------
+
+    const enqueueOne = <Slug extends string, K, V, R>(
+      topic: Topic.Topic<Slug, K, V, R>,
+      record: ProducerRecord<K, V>,
+      within: Transaction,
+      inject: Inject
+    ): Effect.Effect<Effect.Effect<RecordMetadata, SendError>, ProduceError, R> => {
+      const at = now()
+      const found = known.get(topic.slug, at)
+      return found !== undefined && !isNew(found, record.partition)
+        ? enqueueTyped(found, topic, record, at, within, inject)
+        : Effect.flatMap(
+          lookUp(topic.slug, record.partition, within),
+          (found) => enqueueTyped(found, topic, record, now(), within, inject)
+        )
+    }
+
+    const enqueueTyped = <Slug extends string, K, V, R>(
+      known: topics.KnownTopic,
+      topic: Topic.Topic<Slug, K, V, R>,
+      record: ProducerRecord<K, V>,
+      at: number,
+      within: Transaction,
+      inject: Inject
+    ): Effect.Effect<Effect.Effect<RecordMetadata, SendError>, ProduceError, R> => {
+      const raw = serialize(known, topic, record, timestamp(at), inject)
+      if (!Effect.isEffect(raw)) return enqueueRaw(known, raw, record, at, within)
+      return Effect.matchEffect(raw, {
+        onFailure: (error): Effect.Effect<never, ProduceError> => refuse(known.name, 1, error),
+        onSuccess: (raw) => enqueueRaw(known, raw, record, now(), within)
+      })
+    }
+
+    const enqueueRaw = (
+      topic: topics.KnownTopic,
+      raw: RawProducerRecord,
+      record: ProducerRecord<unknown, unknown>,
+      at: number,
+      within: Transaction
+    ): Effect.Effect<Effect.Effect<RecordMetadata, SendError>, ProduceError> => {
+      const size = sizeOf(raw)
+      // in the line before the buffer it is as one of many
+      if (!accumulator.hasRoom(size)) {
+        return Effect.map(
+          Effect.flatMap(hand(topic, [raw], [record], false, within), handedOver),
+          Effect.map((metadata) => metadata[0]!)
+        )
+      }
+      const chosen = tooLarge(topic.name, size) ?? partition.choose(topic, raw.key, record.partition, partitioner)
+      if (typeof chosen !== "number") return refuse(topic.name, 1, chosen)
+      const error = misplaced(topic.name, within)
+      if (error !== undefined) return refuse(topic.name, 1, error)
+      const entry = new Enqueued(topic.queues, chosen, raw, size, at + deliveryTimeout)
+      append(entry, at)
+      return Effect.succeed(entry.acknowledged)
+    }
 
     /** What the span of some records says of them. */
     const traced = (
@@ -386,34 +444,29 @@ export const make = (
         }),
       enqueue: (topic, record) =>
         Effect.withFiberRuntime((fiber) => {
+          const within = transactionOf(fiber)
           const tracing = Tracing.of(fiber)
-          const handed = tracing === undefined
-            ? enqueueGroup(topic, [record], false, undefined)
+          return tracing === undefined
+            ? enqueueOne(topic, record, within, undefined)
             : Tracing.enqueueing(
               tracing,
               { ...traced(topic, [record]), records: undefined, record },
-              (inject) => enqueueGroup(topic, [record], false, inject)
+              (inject) => enqueueOne(topic, record, within, inject)
             )
-          return Effect.map(handed, Effect.map((metadata) => metadata[0]!))
         }),
       enqueueAll: (topic, records) =>
         Effect.withFiberRuntime((fiber) => {
           const tracing = Tracing.of(fiber)
           const all = Array.from(records)
           return tracing === undefined
-            ? enqueueGroup(topic, all, true, undefined)
-            : Tracing.enqueueing(tracing, traced(topic, all), (inject) => enqueueGroup(topic, all, true, inject))
+            ? enqueueGroup(topic, all, undefined)
+            : Tracing.enqueueing(tracing, traced(topic, all), (inject) => enqueueGroup(topic, all, inject))
         }),
       flush,
       transaction: transact
     }
     return withSettings(service, settings)
   })
-
-interface Handed {
-  readonly group: Group
-  readonly entries: ReadonlyArray<Entry>
-}
 
 /** Whether there may be a partition that was not there when the topic was looked up. */
 const isNew = (topic: topics.KnownTopic, highest: number | undefined): boolean =>

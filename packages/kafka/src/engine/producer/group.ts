@@ -6,11 +6,14 @@ import * as Exit from "effect/Exit"
 import type { RawProducerRecord, SendError } from "../../KafkaClient.ts"
 import { ProducerError, SerializationError } from "../../KafkaError.ts"
 import type { RecordMetadata } from "../../ProducerRecord.ts"
+import { asyncOnce } from "../asyncOnce.ts"
 import { Entry, type TopicQueues } from "./accumulator.ts"
-
-type Outcome = Exit.Exit<ReadonlyArray<RecordMetadata>, SendError>
+import { Outcome } from "./outcome.ts"
 
 export class Group {
+  /** Those that are not settled, while there are any: who holds on to the list is not to hold on to the records. */
+  readonly entries: Array<Entry> = []
+  readonly records: number
   private readonly topic: string
   private readonly indexed: boolean
   private readonly metadata: Array<RecordMetadata>
@@ -19,39 +22,45 @@ export class Group {
   /** The records before this index are in the buffer, or have failed: the line before the buffer keeps their order. */
   private decidedTo = 0
   private onDecided: { readonly upTo: number; readonly resume: (done: Effect.Effect<void>) => void } | undefined
-  private outcome: Outcome | undefined = undefined
-  private readonly onOutcome: Array<(outcome: Outcome) => void> = []
+  private readonly outcome = new Outcome<ReadonlyArray<RecordMetadata>>()
   /** Why a record did not get into the buffer. */
   turnedAway: SendError | undefined = undefined
 
   /** `indexed`: errors say which records they are about. */
   constructor(topic: string, records: number, indexed: boolean) {
+    this.records = records
     this.topic = topic
     this.indexed = indexed
     this.metadata = new Array(records)
     this.unsettled = records
-    if (records === 0) this.outcome = Exit.succeed(this.metadata)
+    if (records === 0) this.outcome.settle(Exit.succeed(this.metadata))
   }
 
   /** Until the records before this index are in the buffer, or have failed. For one fiber. */
   decided(upTo: number): Effect.Effect<void> {
-    return Effect.async((resume) => {
+    if (this.decidedTo >= upTo) return Effect.void
+    return asyncOnce((resume) => {
       if (this.decidedTo >= upTo) resume(Effect.void)
       else this.onDecided = { upTo, resume }
     })
   }
 
-  /** Where all of the records are, or what went wrong with which. */
-  readonly acknowledged: Effect.Effect<ReadonlyArray<RecordMetadata>, SendError> = Effect.async((resume) => {
-    if (this.outcome !== undefined) return resume(this.outcome)
-    this.onOutcome.push(resume)
-    return Effect.sync(() => void this.onOutcome.splice(this.onOutcome.indexOf(resume), 1))
-  })
+  /** Where all of the records are, or what went wrong with which. For one fiber. */
+  get settled(): Effect.Effect<ReadonlyArray<RecordMetadata>, SendError> {
+    const { outcome } = this
+    return asyncOnce((resume) => outcome.listen(resume))
+  }
+
+  /** The same, for whoever asks, and as often as they do. */
+  get acknowledged(): Effect.Effect<ReadonlyArray<RecordMetadata>, SendError> {
+    return this.outcome.await
+  }
 
   /** How to wait for all of the records, once they are decided; fails where there was no room and nothing is left. */
   get handedOver(): Effect.Effect<Effect.Effect<ReadonlyArray<RecordMetadata>, SendError>, SendError> {
-    return this.turnedAway !== undefined && this.outcome !== undefined && Exit.isFailure(this.outcome)
-      ? Effect.failCause(this.outcome.cause)
+    const { exit } = this.outcome
+    return this.turnedAway !== undefined && exit !== undefined && Exit.isFailure(exit)
+      ? Effect.failCause(exit.cause)
       : Effect.succeed(this.acknowledged)
   }
 
@@ -80,10 +89,8 @@ export class Group {
 
   private settle(): void {
     if (--this.unsettled > 0) return
-    this.outcome = this.errors.size === 0
-      ? Exit.succeed(this.metadata)
-      : Exit.fail(this.failure())
-    for (const resume of this.onOutcome.splice(0)) resume(this.outcome)
+    this.entries.length = 0
+    this.outcome.settle(this.errors.size === 0 ? Exit.succeed(this.metadata) : Exit.fail(this.failure()))
   }
 
   /**
