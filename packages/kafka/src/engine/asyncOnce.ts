@@ -33,13 +33,17 @@ export const asyncOnce = <A, E = never, R = never>(register: Register<A, E, R>):
 }
 
 /** The same of `Effect.tryPromise`. */
-export const tryPromiseOnce = <A, E>(options: {
-  readonly try: () => Promise<A>
-  readonly catch: (error: unknown) => E
-}): Effect.Effect<A, E> =>
+export const tryPromiseOnce = <A, E>(
+  { catch: meaning, try: attempt }: {
+    readonly try: () => Promise<A>
+    readonly catch: (error: unknown) => E
+  }
+): Effect.Effect<A, E> =>
   asyncOnce((resume) => {
-    options.try().then(
-      (value) => resume(Exit.succeed(value)),
-      (error: unknown) => resume(Effect.failSync(() => options.catch(error)))
-    )
+    const failed = (error: unknown): void => resume(Effect.failSync(() => meaning(error)))
+    try {
+      attempt().then((value) => resume(Exit.succeed(value)), failed)
+    } catch (error) {
+      failed(error)
+    }
   })

@@ -6,6 +6,8 @@ import {
 } from "@coffeebuddy/kafka/KafkaError"
 import * as KafkaEvent from "@coffeebuddy/kafka/KafkaEvent"
 import * as Producer from "@coffeebuddy/kafka/Producer"
+import * as Serde from "@coffeebuddy/kafka/Serde"
+import * as Topic from "@coffeebuddy/kafka/Topic"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -381,6 +383,45 @@ describe("bounds", () => {
       yield* Effect.flatMap(script.request, (request) => request.store)
       yield* Fiber.join(acknowledged)
     }).pipe(Effect.provide(producer(small))))
+
+  it.effect("all who wait for what was enqueued hear of it, but for who gave up", () =>
+    Effect.gen(function*() {
+      const script = yield* Script
+      const acknowledged = yield* Producer.enqueue(Orders, { key: null, value: "1" })
+      const [first, second, gone] = yield* forkAll([acknowledged, acknowledged, acknowledged])
+      yield* Fiber.interrupt(gone!)
+      yield* Effect.flatMap(script.request, (request) => request.answer([{ _tag: "Stored", baseOffset: 9n }]))
+      assert.strictEqual((yield* Fiber.join(first!)).offset, 9n)
+      assert.strictEqual((yield* Fiber.join(second!)).offset, 9n)
+    }).pipe(Effect.provide(producer(small))))
+
+  it.effect("enqueue asks a serde once, whether it answers at once, later, or not at all", () =>
+    Effect.gen(function*() {
+      const script = yield* Script
+      const asked: Array<string> = []
+      const topic = Topic.make("orders", {
+        key: Serde.nullable(Serde.string),
+        value: Serde.make<string>({
+          serialize: (text) => {
+            asked.push(text)
+            if (text === "no") throw new Error("not this one")
+            const bytes = Buffer.from(text)
+            return text === "later" ? Effect.delay(Effect.succeed(bytes), "1 second") : bytes
+          },
+          deserialize: String
+        })
+      })
+      const enqueue = (value: string) => Producer.enqueue(topic, { key: null, value, partition: 0 })
+      yield* enqueue("at once")
+      yield* Effect.flatMap(script.request, (request) => request.store)
+      const later = yield* Effect.fork(enqueue("later"))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(later)
+      const request = yield* script.request
+      assert.deepStrictEqual(request.values, [["later"]])
+      assert.strictEqual((yield* Effect.flip(enqueue("no")))._tag, "SerializationError")
+      assert.deepStrictEqual(asked, ["at once", "later", "no"])
+    }).pipe(Effect.provide(producer())))
 
   it.effect("enqueue that finds no room in time fails", () =>
     Effect.gen(function*() {
