@@ -39,7 +39,7 @@ import * as transactions from "./transaction.ts"
 type OpenError = ClientError | ProducerFencedError | UnsupportedFeatureError
 type Transaction = transactions.Transaction | undefined
 /** What a fiber goes on with. */
-type Resume<R> = (result: Effect.Effect<RecordMetadata, ProduceError, R>) => void
+type Resume = (result: Effect.Effect<RecordMetadata, ProduceError>) => void
 
 export const make = (
   settings: Settings
@@ -151,19 +151,41 @@ export const make = (
       return isNew(found, highest) ? Effect.orElseSucceed(known.look(slug), () => found) : Effect.succeed(found)
     }
 
+    /** What is done with a record in bytes, once its topic is known. At once, where both are at hand: mostly they are. */
+    const prepare = <Slug extends string, K, V, R, A, E>(
+      topic: Topic.Topic<Slug, K, V, R>,
+      record: ProducerRecord<K, V>,
+      within: Transaction,
+      inject: Inject,
+      go: (topic: topics.KnownTopic, raw: RawProducerRecord, at: number) => Effect.Effect<A, E>
+    ): Effect.Effect<A, E | ProduceError, R> => {
+      const inBytes = (known: topics.KnownTopic, at: number): Effect.Effect<A, E | ProduceError, R> => {
+        const raw = serialize(known, topic, record, timestamp(at), inject)
+        return Effect.isEffect(raw)
+          ? Effect.matchEffect(raw, {
+            onFailure: (error): Effect.Effect<A, E | ProduceError> => refuse(known.name, 1, error),
+            onSuccess: (raw) => go(known, raw, now())
+          })
+          : go(known, raw, at)
+      }
+      const at = now()
+      const found = known.get(topic.slug, at)
+      return found !== undefined && !isNew(found, record.partition)
+        ? inBytes(found, at)
+        : Effect.flatMap(lookUp(topic.slug, record.partition, within), (found) => inBytes(found, now()))
+    }
+
     // -- one record -----------------------------------------------------------------------------------------------
 
     const sendFrom: SendFrom = (fiber, flags, topic, record) => {
       const within = transactionOf(fiber)
       const waits = RuntimeFlags.interruptible(flags) ? fiber : undefined
       const tracing = Tracing.of(fiber)
-      if (tracing === undefined) {
-        return asyncOnce((resume) => sendWith(topic, record, within, waits, undefined, resume))
-      }
+      if (tracing === undefined) return sendOne(topic, record, within, waits, undefined)
       return Tracing.sending(
         tracing,
         { clientId, topic: registry.resolve(topic.slug), records: undefined, record },
-        (inject) => asyncOnce((resume) => sendWith(topic, record, within, waits, inject, resume))
+        (inject) => sendOne(topic, record, within, waits, inject)
       )
     }
 
@@ -173,43 +195,20 @@ export const make = (
       sendFrom
     )
 
-    /** All that a record needs happens where its fiber registers: every further step of Effect would cost some percent. */
-    const sendWith = <Slug extends string, K, V, R>(
+    const sendOne = <Slug extends string, K, V, R>(
       topic: Topic.Topic<Slug, K, V, R>,
       record: ProducerRecord<K, V>,
       within: Transaction,
       waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
-      inject: Inject,
-      resume: Resume<R>
-    ): void => {
-      const at = now()
-      const found = known.get(topic.slug, at)
-      if (found !== undefined && !isNew(found, record.partition)) {
-        return sendTyped(found, topic, record, at, within, waits, inject, resume)
-      }
-      resume(Effect.flatMap(
-        lookUp(topic.slug, record.partition, within),
-        (found) => asyncOnce((resume) => sendTyped(found, topic, record, now(), within, waits, inject, resume))
-      ))
-    }
-
-    const sendTyped = <Slug extends string, K, V, R>(
-      known: topics.KnownTopic,
-      topic: Topic.Topic<Slug, K, V, R>,
-      record: ProducerRecord<K, V>,
-      at: number,
-      within: Transaction,
-      waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
-      inject: Inject,
-      resume: Resume<R>
-    ): void => {
-      const raw = serialize(known, topic, record, timestamp(at), inject)
-      if (!Effect.isEffect(raw)) return sendRaw(known, raw, record.partition, at, within, waits, resume)
-      resume(Effect.matchEffect(raw, {
-        onFailure: (error): Effect.Effect<never, ProduceError> => refuse(known.name, 1, error),
-        onSuccess: (raw) => asyncOnce((resume) => sendRaw(known, raw, record.partition, now(), within, waits, resume))
-      }))
-    }
+      inject: Inject
+    ): Effect.Effect<RecordMetadata, ProduceError, R> =>
+      prepare(
+        topic,
+        record,
+        within,
+        inject,
+        (known, raw, at) => asyncOnce((resume) => sendRaw(known, raw, record.partition, at, within, waits, resume))
+      )
 
     const sendRaw = (
       topic: topics.KnownTopic,
@@ -218,13 +217,13 @@ export const make = (
       at: number,
       within: Transaction,
       waits: Fiber.RuntimeFiber<unknown, unknown> | undefined,
-      resume: Resume<never>
+      resume: Resume
     ): void => {
       const size = sizeOf(raw)
       const chosen = tooLarge(topic.name, size) ?? partition.choose(topic, raw.key, explicit, partitioner)
       if (typeof chosen !== "number") return resume(refuse(topic.name, 1, chosen))
       const entry = new Single(topic.queues, chosen, raw, size, at + deliveryTimeout, waits)
-      const hand = (resume: Resume<never>): void => {
+      const hand = (resume: Resume): void => {
         const error = obstacle(topic.name, size, within)
         if (error !== undefined) return resume(refuse(topic.name, 1, error))
         entry.resume = resume
@@ -370,32 +369,8 @@ export const make = (
       record: ProducerRecord<K, V>,
       within: Transaction,
       inject: Inject
-    ): Effect.Effect<Effect.Effect<RecordMetadata, SendError>, ProduceError, R> => {
-      const at = now()
-      const found = known.get(topic.slug, at)
-      return found !== undefined && !isNew(found, record.partition)
-        ? enqueueTyped(found, topic, record, at, within, inject)
-        : Effect.flatMap(
-          lookUp(topic.slug, record.partition, within),
-          (found) => enqueueTyped(found, topic, record, now(), within, inject)
-        )
-    }
-
-    const enqueueTyped = <Slug extends string, K, V, R>(
-      known: topics.KnownTopic,
-      topic: Topic.Topic<Slug, K, V, R>,
-      record: ProducerRecord<K, V>,
-      at: number,
-      within: Transaction,
-      inject: Inject
-    ): Effect.Effect<Effect.Effect<RecordMetadata, SendError>, ProduceError, R> => {
-      const raw = serialize(known, topic, record, timestamp(at), inject)
-      if (!Effect.isEffect(raw)) return enqueueRaw(known, raw, record, at, within)
-      return Effect.matchEffect(raw, {
-        onFailure: (error): Effect.Effect<never, ProduceError> => refuse(known.name, 1, error),
-        onSuccess: (raw) => enqueueRaw(known, raw, record, now(), within)
-      })
-    }
+    ): Effect.Effect<Effect.Effect<RecordMetadata, SendError>, ProduceError, R> =>
+      prepare(topic, record, within, inject, (known, raw, at) => enqueueRaw(known, raw, record, at, within))
 
     const enqueueRaw = (
       topic: topics.KnownTopic,

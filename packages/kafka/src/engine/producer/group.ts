@@ -13,7 +13,6 @@ import { Outcome } from "./outcome.ts"
 export class Group {
   /** Those that are not settled, while there are any: who holds on to the list is not to hold on to the records. */
   readonly entries: Array<Entry> = []
-  readonly records: number
   private readonly topic: string
   private readonly indexed: boolean
   private readonly metadata: Array<RecordMetadata>
@@ -28,12 +27,15 @@ export class Group {
 
   /** `indexed`: errors say which records they are about. */
   constructor(topic: string, records: number, indexed: boolean) {
-    this.records = records
     this.topic = topic
     this.indexed = indexed
     this.metadata = new Array(records)
     this.unsettled = records
     if (records === 0) this.outcome.settle(Exit.succeed(this.metadata))
+  }
+
+  get records(): number {
+    return this.metadata.length
   }
 
   /** Until the records before this index are in the buffer, or have failed. For one fiber. */
